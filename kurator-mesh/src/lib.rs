@@ -1,0 +1,1 @@
+//! Multi-primary Istio mesh over a fleet: nothing is here yet, and nothing is exported.
