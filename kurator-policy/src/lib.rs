@@ -1,1 +1,3 @@
-//! placeholder, written next
+//! What runs where in a fleet of Kubernetes clusters: placement and replica division.
+
+pub mod api;
