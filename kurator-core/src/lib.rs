@@ -1,1 +1,7 @@
-//! placeholder, written next
+//! The shared words of kurator: names, exact quantities, and what was observed of a fleet.
+//!
+//! Nothing in here talks to a server unless the feature `client` is on.
+
+pub mod names;
+pub mod observe;
+pub mod quantity;
