@@ -1,1 +1,3 @@
-//! placeholder, written next
+//! Who is in a fleet of Kubernetes clusters, and how its members live.
+
+pub mod api;
