@@ -1,3 +1,5 @@
 //! What runs where in a fleet of Kubernetes clusters: placement and replica division.
 
+#![allow(clippy::duplicated_attributes, reason = "every printer column has a type")]
+
 pub mod api;

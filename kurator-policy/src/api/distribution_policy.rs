@@ -1,0 +1,168 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Placement, ResourceSelector};
+
+/// Which objects go to which clusters, and how their replicas are divided.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "policy.kurator.dev",
+    version = "v1alpha1",
+    kind = "DistributionPolicy",
+    plural = "distributionpolicies",
+    shortname = "dpol",
+    category = "kurator",
+    namespaced,
+    status = "DistributionPolicyStatus",
+    derive = "PartialEq",
+    doc = "DistributionPolicy says which objects of its namespace go to which clusters of the fleet, and how their replicas are divided.",
+    printcolumn(
+        name = "Clusters",
+        type_ = "integer",
+        json_path = ".status.totals.clusters",
+        description = "Clusters that were given something"
+    ),
+    printcolumn(
+        name = "Desired",
+        type_ = "integer",
+        json_path = ".status.totals.desiredReplicas",
+        description = "Replicas the selected objects ask for"
+    ),
+    printcolumn(
+        name = "Planned",
+        type_ = "integer",
+        json_path = ".status.totals.plannedReplicas",
+        description = "Replicas the division gave to clusters"
+    ),
+    printcolumn(
+        name = "Applied",
+        type_ = "integer",
+        json_path = ".status.totals.appliedReplicas",
+        description = "Replicas the members were told to run, after overrides"
+    ),
+    printcolumn(
+        name = "Running",
+        type_ = "integer",
+        json_path = ".status.totals.readyReplicas",
+        description = "Replicas that are ready in the members"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DistributionPolicySpec {
+    /// The objects to distribute; one match is enough.
+    #[schemars(length(max = 100))]
+    #[x_kube(validation = Rule::new("size(self) > 0")
+        .message("name at least one kind of object: a policy without selectors would distribute nothing"))]
+    pub resource_selectors: Vec<ResourceSelector>,
+    /// Where they go and how their replicas are divided.
+    #[serde(default)]
+    pub placement: Placement,
+    /// What to do with an object that is already in a member and was not put there by this policy. Default `Abort`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict_resolution: Option<ConflictResolution>,
+}
+
+/// What to do with an object that exists in a member and belongs to someone else.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[non_exhaustive]
+pub enum ConflictResolution {
+    /// Leave it alone and say so in the status.
+    #[default]
+    Abort,
+    /// Take it over.
+    Overwrite,
+}
+
+/// What became of a distribution policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DistributionPolicyStatus {
+    /// The generation of the spec this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Progressing` and `Degraded`, with a reason and a message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// What every cluster was given and what became of it there, over all selected objects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["cluster".into()]))]
+    pub clusters: Vec<ClusterDistribution>,
+    /// The sums over all clusters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<DistributionTotals>,
+}
+
+/// What one cluster was given, and what became of it there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterDistribution {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Objects that are in the cluster as planned.
+    #[serde(default)]
+    pub applied_objects: i64,
+    /// Replicas the division gave to the cluster.
+    #[serde(default)]
+    pub planned_replicas: i64,
+    /// Replicas the cluster was told to run: the planned ones, unless an override says otherwise.
+    #[serde(default)]
+    pub applied_replicas: i64,
+    /// Replicas that are ready in the cluster.
+    #[serde(default)]
+    pub ready_replicas: i64,
+    /// Why it is so, one CamelCase word, such as `Applied` or `Unreachable`.
+    #[serde(default)]
+    pub reason: String,
+    /// The same for people.
+    #[serde(default)]
+    pub message: String,
+    /// Revision of the templates that were last applied there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+/// Sums over all clusters of a distribution policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DistributionTotals {
+    /// Clusters that were given something.
+    #[serde(default)]
+    pub clusters: i64,
+    /// Objects of the hub that the policy distributes.
+    #[serde(default)]
+    pub objects: i64,
+    /// Replicas these objects ask for.
+    #[serde(default)]
+    pub desired_replicas: i64,
+    /// Replicas the division gave to clusters.
+    #[serde(default)]
+    pub planned_replicas: i64,
+    /// Replicas the clusters were told to run, after overrides.
+    #[serde(default)]
+    pub applied_replicas: i64,
+    /// Replicas that are ready.
+    #[serde(default)]
+    pub ready_replicas: i64,
+}
