@@ -144,6 +144,62 @@ fn json_numbers_are_taken_as_the_api_server_takes_them() {
     assert!(read("\"1Kb\"").unwrap_err().to_string().contains("byte 1"));
 }
 
+#[derive(serde::Deserialize)]
+struct Vector {
+    #[serde(rename = "in")]
+    text: String,
+    out: Option<String>,
+    value: Option<i128>,
+    milli: Option<i128>,
+    #[serde(default)]
+    err: bool,
+}
+
+#[test]
+fn reading_and_printing_agree_with_apimachinery() {
+    let vectors: Vec<Vector> = serde_json::from_str(include_str!("data/quantity.json")).unwrap();
+    for vector in vectors {
+        let text = &vector.text;
+        let quantity = match text.parse::<Quantity>() {
+            Ok(quantity) => quantity,
+            Err(error) => {
+                assert!(vector.err, "{error}");
+                continue;
+            }
+        };
+        assert!(!vector.err, "{text} should be refused");
+        let cap = i64::MAX.to_string();
+        if text.trim_start_matches('-').ends_with('i')
+            && vector.out.as_deref().is_some_and(|out| out.ends_with(&cap))
+        {
+            // Apimachinery has capped a binary amount; ours is exact.
+            assert!(
+                quantity.nano().unsigned_abs() > self::quantity(&cap).nano().unsigned_abs(),
+                "{text}"
+            );
+            continue;
+        }
+        let printed = quantity.to_string();
+        if printed.ends_with("000E") {
+            // Apimachinery has no suffix for this and prints the number without one.
+            assert_eq!(
+                printed.trim_end_matches(['0', 'E']),
+                vector.out.unwrap().trim_end_matches('0'),
+                "{text}"
+            );
+            continue;
+        }
+        assert_eq!(Some(printed), vector.out, "{text}");
+        if let Some((value, milli)) = vector.value.zip(vector.milli) {
+            assert_eq!(
+                (quantity.value(), quantity.milli_value()),
+                (value, milli),
+                "{text}"
+            );
+        }
+    }
+}
+
 fn formats() -> impl Strategy<Value = Format> {
     prop_oneof![
         Just(Format::BinarySi),

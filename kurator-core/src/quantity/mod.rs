@@ -9,6 +9,7 @@
 //!   [`ParseQuantityError::OutOfRange`] beyond about ±1.7 × 10²⁹, and everything below is exact.
 //! - A number needs a digit. Apimachinery reads `Ki`, `.` and `+` as zero, which its own grammar does not have.
 //! - `Display` does not drop the magnitude of what is larger than the largest suffix: 10²¹ prints as `1000E`.
+//! - Rounding to whole numbers is away from zero for negative amounts too; apimachinery rounds some of those up.
 //! - A JSON number that is a float is read from its shortest decimal form in the format `DecimalSI`; write numbers
 //!   of more than 15 significant digits as strings.
 //!
