@@ -5,3 +5,4 @@
 pub mod names;
 pub mod observe;
 pub mod quantity;
+pub mod selector;
