@@ -1,0 +1,222 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api, Client, Config,
+    api::{ListParams, PostParams},
+};
+use rustix::process::Signal;
+
+use super::{
+    Error, MemberSpec, Nodes, Part,
+    credentials::Credentials,
+    supervisor::{ProcessId, Supervisor},
+};
+use crate::components::Components;
+
+/// A running member: a control plane of its own, and its nodes if it has some.
+#[derive(Debug)]
+pub struct Member {
+    pub(super) spec: MemberSpec,
+    pub(super) folder: PathBuf,
+    /// Of the API server itself.
+    pub(super) port: u16,
+    pub(super) credentials: Credentials,
+    pub(super) components: Arc<Components>,
+    pub(super) supervisor: Arc<Supervisor>,
+    pub(super) processes: Mutex<BTreeMap<Part, ProcessId>>,
+    pub(super) startup: Startup,
+    pub(super) patience: Duration,
+}
+
+/// How a member came up: what runs, in which version, and how long it took. `Display` is one line.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Startup {
+    /// What each part says its version is.
+    pub versions: BTreeMap<Part, String>,
+    /// From the start until the API server answered `/readyz` and the first namespaces existed.
+    pub control_plane: Duration,
+    /// From the start until all nodes were Ready.
+    pub complete: Duration,
+    /// Ports that turned out to be taken.
+    pub ports_refused: u32,
+}
+
+impl fmt::Display for Startup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (part, version) in &self.versions {
+            write!(f, "{part} {version}, ")?;
+        }
+        write!(
+            f,
+            "control plane ready in {:.1} s, complete in {:.1} s",
+            self.control_plane.as_secs_f64(),
+            self.complete.as_secs_f64()
+        )
+    }
+}
+
+impl Member {
+    /// Name of the member, unique in its fleet.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// A new client with all rights (group `system:masters`). It belongs to the runtime in which it is made.
+    ///
+    /// # Errors
+    /// [`Error::Api`] when no client can be made of the configuration.
+    pub fn client(&self) -> Result<Client, Error> {
+        Client::try_from(self.config()).map_err(Error::api(self.name(), "make a client"))
+    }
+
+    /// Configuration of [`Member::client`], to be changed before a client is made of it. It has kube's default
+    /// of retrying 429, 503 and 504.
+    pub fn config(&self) -> Config {
+        self.credentials.config(self.port, self.credentials.admin())
+    }
+
+    /// A kubeconfig with all rights, all data inline. It holds the token of the administrator, which is worth
+    /// as much as this member.
+    pub fn kubeconfig(&self) -> String {
+        self.credentials
+            .kubeconfig(self.name(), "admin", self.port, self.credentials.admin())
+    }
+
+    /// [`Member::kubeconfig`] as a file, for `kubectl --kubeconfig`; gone with the fleet.
+    pub fn kubeconfig_file(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// What runs and how long it took to start.
+    pub fn startup(&self) -> &Startup {
+        &self.startup
+    }
+
+    /// Log file of a part; gone with the fleet.
+    pub fn log_file(&self, part: Part) -> PathBuf {
+        self.folder.join(format!("{part}.log"))
+    }
+
+    /// Freezes a part (SIGSTOP): its connections stay open and nobody answers.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPart`], or [`Error::Process`] when it does not run.
+    pub fn pause(&self, part: Part) -> Result<(), Error> {
+        self.signal(part, Signal::STOP, "pause")
+    }
+
+    /// Lets a paused part go on (SIGCONT).
+    ///
+    /// # Errors
+    /// As [`Member::pause`].
+    pub fn resume(&self, part: Part) -> Result<(), Error> {
+        self.signal(part, Signal::CONT, "resume")
+    }
+
+    /// Kills a part (SIGKILL), as a crash would; its data stay. Killing a dead part does nothing.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPart`], or [`Error::Process`] when it cannot be killed.
+    pub fn kill(&self, part: Part) -> Result<(), Error> {
+        let process = self.process(part)?;
+        self.supervisor.kill(process).map_err(self.failed(part, "kill"))
+    }
+
+    /// Starts a part again with the same data, port and flags; kills it first if it runs. Returns when the API
+    /// server is ready again, if the part is etcd or the API server; other parts are back at work soon after.
+    ///
+    /// # Errors
+    /// [`Error::Exited`] or [`Error::Timeout`] when it does not come back.
+    pub async fn restart(&self, part: Part) -> Result<(), Error> {
+        self.kill(part)?;
+        self.spawn(part)?;
+        if matches!(part, Part::ApiServer | Part::Etcd) {
+            self.wait_until_ready().await?;
+        }
+        Ok(())
+    }
+
+    /// Registers nodes and waits until all of them are Ready.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPart`] when the member has no KWOK to play them, [`Error::Api`] and [`Error::Timeout`].
+    pub async fn create_nodes(&self, nodes: &Nodes) -> Result<(), Error> {
+        self.process(Part::Kwok)?;
+        let api = Api::<Node>::all(self.direct_client()?);
+        let mut names = Vec::new();
+        for node in nodes.objects() {
+            let name = node.metadata.name.clone().unwrap_or_default();
+            api.create(&PostParams::default(), &node)
+                .await
+                .map_err(Error::api(self.name(), format!("create node {name}")))?;
+            names.push(name);
+        }
+        self.wait_for_all(&api, &ListParams::default(), "its nodes are Ready", |known| {
+            let ready = known
+                .iter()
+                .filter(|node| is_ready(node))
+                .filter_map(|node| node.metadata.name.as_ref());
+            let ready = ready.collect::<BTreeSet<_>>();
+            names.iter().all(|name| ready.contains(name))
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// A client that goes straight to the API server, whatever faults the link has.
+    ///
+    /// # Errors
+    /// As [`Member::client`].
+    pub fn direct_client(&self) -> Result<Client, Error> {
+        let config = self.credentials.config(self.port, self.credentials.admin());
+        Client::try_from(config).map_err(Error::api(self.name(), "make a client"))
+    }
+
+    pub(super) fn processes(&self) -> MutexGuard<'_, BTreeMap<Part, ProcessId>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn process(&self, part: Part) -> Result<ProcessId, Error> {
+        let missing = || Error::NoSuchPart {
+            member: self.name().into(),
+            part,
+        };
+        self.processes().get(&part).copied().ok_or_else(missing)
+    }
+
+    fn signal(&self, part: Part, signal: Signal, action: &'static str) -> Result<(), Error> {
+        let process = self.process(part)?;
+        self.supervisor
+            .signal(process, signal)
+            .map_err(self.failed(part, action))
+    }
+
+    pub(super) fn failed(&self, part: Part, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+        let member = self.name().to_owned();
+        move |source| Error::Process {
+            member,
+            part,
+            action,
+            source,
+        }
+    }
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_deref());
+    conditions
+        .unwrap_or_default()
+        .iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}

@@ -1,0 +1,20 @@
+//! Real members, started and steered by a test.
+
+mod builder;
+mod control_plane;
+mod credentials;
+mod error;
+mod member;
+mod part;
+mod spec;
+mod start;
+mod supervisor;
+mod wait;
+
+pub use self::{
+    builder::{Fleet, FleetBuilder},
+    error::Error,
+    member::{Member, Startup},
+    part::Part,
+    spec::{Controllers, MemberSpec, Nodes},
+};

@@ -1,0 +1,310 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{Node, NodeSpec, NodeStatus, Taint},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use kube::core::ObjectMeta;
+
+use super::{Error, Part};
+
+/// How fast the controller manager of a member works.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Controllers {
+    /// As Kubernetes ships it: 20 requests a second, one worker for disruption budgets.
+    #[default]
+    Stock,
+    /// `--kube-api-qps=500 --kube-api-burst=1000 --concurrent-disruption-syncs=10`, as large providers set it.
+    Tuned,
+}
+
+/// What a member consists of. Alone it is etcd and an API server.
+///
+/// ```
+/// use kurator_envtest::{Controllers, MemberSpec, Nodes};
+///
+/// let spec = MemberSpec::new("east")
+///     .with_controllers(Controllers::Stock)
+///     .with_scheduler()
+///     .with_nodes(Nodes::new(3).with_capacity("nvidia.com/gpu", "4").with_zones(["a", "b", "c"]));
+/// assert_eq!(spec.name(), "east");
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct MemberSpec {
+    pub(super) name: String,
+    pub(super) controllers: Option<Controllers>,
+    pub(super) scheduler: bool,
+    pub(super) kwok: Option<Kwok>,
+    pub(super) feature_gates: BTreeMap<String, bool>,
+    pub(super) runtime_config: Vec<String>,
+    pub(super) flags: BTreeMap<Part, Vec<String>>,
+    pub(super) port: Option<u16>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kwok {
+    pub(super) nodes: Vec<Nodes>,
+    pub(super) config: Vec<String>,
+    pub(super) without: Vec<String>,
+}
+
+impl MemberSpec {
+    /// A member with etcd and an API server. The name must be a DNS label.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            controllers: None,
+            scheduler: false,
+            kwok: None,
+            feature_gates: BTreeMap::new(),
+            runtime_config: Vec::new(),
+            flags: BTreeMap::new(),
+            port: None,
+        }
+    }
+
+    /// Name of the member.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Run kube-controller-manager.
+    pub fn with_controllers(mut self, controllers: Controllers) -> Self {
+        self.controllers = Some(controllers);
+        self
+    }
+
+    /// Run kube-scheduler.
+    pub fn with_scheduler(mut self) -> Self {
+        self.scheduler = true;
+        self
+    }
+
+    /// Run KWOK, which plays the kubelet of every node there is or will be.
+    pub fn with_kwok(mut self) -> Self {
+        self.kwok.get_or_insert_default();
+        self
+    }
+
+    /// Run KWOK and start with these nodes, Ready. May be called again for nodes of another kind.
+    pub fn with_nodes(mut self, nodes: Nodes) -> Self {
+        self.kwok.get_or_insert_default().nodes.push(nodes);
+        self
+    }
+
+    /// Run KWOK with a further document of its configuration: a `Stage`, or a `ClusterExec` so that `exec` into
+    /// pods runs real commands.
+    pub fn with_kwok_config(mut self, yaml: impl Into<String>) -> Self {
+        self.kwok.get_or_insert_default().config.push(yaml.into());
+        self
+    }
+
+    /// Run KWOK without one of its stages, by name. Pods of Jobs run until they are deleted without
+    /// `pod-complete`; pods stay Terminating without `pod-delete`.
+    pub fn without_stage(mut self, name: impl Into<String>) -> Self {
+        self.kwok.get_or_insert_default().without.push(name.into());
+        self
+    }
+
+    /// Switch a feature gate in API server, controller manager and scheduler.
+    pub fn with_feature_gate(mut self, gate: impl Into<String>, enabled: bool) -> Self {
+        self.feature_gates.insert(gate.into(), enabled);
+        self
+    }
+
+    /// Serve an API that is off by default, such as `scheduling.k8s.io/v1alpha1=true`.
+    pub fn with_runtime_config(mut self, api: impl Into<String>) -> Self {
+        self.runtime_config.push(api.into());
+        self
+    }
+
+    /// A further flag of a part, such as `--max-requests-inflight=20`. It replaces ours of the same name.
+    pub fn with_flag(mut self, part: Part, flag: impl Into<String>) -> Self {
+        self.flags.entry(part).or_default().push(flag.into());
+        self
+    }
+
+    /// Port the API server tries first, on loopback. When it is taken another one is used, as without this.
+    pub fn with_port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
+        [
+            Some(Part::Etcd),
+            Some(Part::ApiServer),
+            self.controllers.map(|_| Part::ControllerManager),
+            self.scheduler.then_some(Part::Scheduler),
+            self.kwok.as_ref().map(|_| Part::Kwok),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let name = self.name.as_str();
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=63).contains(&name.len())
+            && name.bytes().all(inner)
+            && !name.starts_with('-')
+            && !name.ends_with('-')
+        {
+            Ok(())
+        } else {
+            Err(Error::MemberName { member: name.into() })
+        }
+    }
+}
+
+/// Nodes of one kind, played by KWOK.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Nodes {
+    count: u32,
+    prefix: String,
+    capacity: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+    taints: Vec<Taint>,
+    zones: Vec<String>,
+}
+
+impl Nodes {
+    /// So many nodes, called `node-0` and on, each with 4 CPUs, 16 GiB of memory, 100 GiB of disk and 110 pods.
+    pub fn new(count: u32) -> Self {
+        let capacity = [
+            ("cpu", "4"),
+            ("ephemeral-storage", "100Gi"),
+            ("memory", "16Gi"),
+            ("pods", "110"),
+        ];
+        Self {
+            count,
+            prefix: "node".into(),
+            capacity: capacity.map(|(name, amount)| (name.into(), amount.into())).into(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            zones: Vec::new(),
+        }
+    }
+
+    /// Call them `<prefix>-0` and on.
+    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Capacity and allocatable amount of a resource, extended ones too, as a Kubernetes quantity.
+    pub fn with_capacity(mut self, resource: impl Into<String>, amount: impl Into<String>) -> Self {
+        self.capacity.insert(resource.into(), amount.into());
+        self
+    }
+
+    /// A label of all of them.
+    pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// A taint of all of them; `effect` as in the core API, such as `NoSchedule`.
+    pub fn with_taint(
+        mut self,
+        key: impl Into<String>,
+        value: impl Into<String>,
+        effect: impl Into<String>,
+    ) -> Self {
+        let value = Some(value.into()).filter(|value| !value.is_empty());
+        self.taints.push(Taint {
+            key: key.into(),
+            value,
+            effect: effect.into(),
+            time_added: None,
+        });
+        self
+    }
+
+    /// Label them with these zones in turn (`topology.kubernetes.io/zone`).
+    pub fn with_zones<Z: Into<String>>(mut self, zones: impl IntoIterator<Item = Z>) -> Self {
+        self.zones = zones.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How many.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The objects, as a kubelet would register them.
+    pub fn objects(&self) -> impl Iterator<Item = Node> {
+        (0..self.count).map(|number| self.object(number))
+    }
+
+    fn object(&self, number: u32) -> Node {
+        let name = format!("{}-{number}", self.prefix);
+        let mut labels = self.labels.clone();
+        for (key, value) in [
+            ("kubernetes.io/arch", "amd64"),
+            ("kubernetes.io/hostname", name.as_str()),
+            ("kubernetes.io/os", "linux"),
+        ] {
+            labels.entry(key.into()).or_insert_with(|| value.into());
+        }
+        if let Some(zone) = self.zones.iter().cycle().nth(number as usize) {
+            labels
+                .entry("topology.kubernetes.io/zone".into())
+                .or_insert_with(|| zone.clone());
+        }
+        let capacity = self
+            .capacity
+            .iter()
+            .map(|(resource, amount)| (resource.clone(), Quantity(amount.clone())))
+            .collect::<BTreeMap<_, _>>();
+        Node {
+            metadata: ObjectMeta {
+                name: Some(name),
+                labels: Some(labels),
+                annotations: Some([("kwok.x-k8s.io/node".into(), "fake".into())].into()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(NodeSpec {
+                taints: Some(self.taints.clone()).filter(|taints| !taints.is_empty()),
+                ..NodeSpec::default()
+            }),
+            status: Some(NodeStatus {
+                allocatable: Some(capacity.clone()),
+                capacity: Some(capacity),
+                ..NodeStatus::default()
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_are_dealt_in_turn_and_a_label_wins() {
+        let zone = |nodes: &Nodes| {
+            nodes
+                .objects()
+                .map(|node| node.metadata.labels.unwrap()["topology.kubernetes.io/zone"].clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(zone(&Nodes::new(3).with_zones(["a", "b"])), ["a", "b", "a"]);
+        let fixed = Nodes::new(2)
+            .with_zones(["a", "b"])
+            .with_label("topology.kubernetes.io/zone", "c");
+        assert_eq!(zone(&fixed), ["c", "c"]);
+    }
+
+    #[test]
+    fn a_name_that_would_leave_its_folder_is_refused() {
+        for name in ["", "..", "a/b", "A", "-a", "a-", "a b"] {
+            assert!(MemberSpec::new(name).check().is_err(), "{name}");
+        }
+        MemberSpec::new("eu-west-1").check().unwrap();
+    }
+}

@@ -1,0 +1,185 @@
+//! Owns the processes of a fleet, and sees to it that none outlives it, however the test ends.
+//!
+//! A watchdog (a few lines of `sh`) makes the folder of the fleet, reads the process groups to kill from a pipe
+//! and acts when the pipe closes: on drop, on panic, on any signal, on SIGKILL of the test process. A part is
+//! started through `sh` too, which writes its own process id into that pipe before it becomes the part: from
+//! the fork on, either the pipe is still held open or the watchdog knows the process. Nothing can fall between.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+const WATCHDOG: &str = r#"
+trap '' HUP INT TERM QUIT
+mkdir -m 700 "$1" || exit 1
+echo ready
+groups=
+while read -r change group; do
+    case $change in
+        +) groups="$groups $group" ;;
+        -) kept=
+           for known in $groups; do [ "$known" = "$group" ] || kept="$kept $known"; done
+           groups=$kept ;;
+    esac
+done
+for group in $groups; do kill -KILL "-$group" 2>/dev/null; done
+tries=0
+while [ -e "$1" ] && [ $tries -lt 100 ]; do
+    rm -rf "$1" 2>/dev/null
+    tries=$((tries + 1))
+    [ -e "$1" ] && sleep 0.05
+done
+"#;
+
+/// Standard input is the watchdog's pipe until the part takes over.
+const LAUNCH: &str = r#"echo "+ $$" >&0 && exec "$@" </dev/null"#;
+
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    folder: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    watchdog: Child,
+    pipe: Option<File>,
+    children: BTreeMap<u32, Child>,
+}
+
+/// A running or ended process of the supervisor.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct ProcessId(u32);
+
+pub(super) struct Launch<'a> {
+    pub(super) program: &'a Path,
+    pub(super) args: &'a [String],
+    pub(super) folder: &'a Path,
+    pub(super) log: &'a Path,
+}
+
+impl Supervisor {
+    /// Makes `folder`, which must not exist yet.
+    pub(super) fn start(folder: &Path) -> io::Result<Self> {
+        let mut watchdog = Command::new("sh")
+            .args(["-c", WATCHDOG, "kurator-envtest-watchdog"])
+            .arg(folder)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        let pipe = watchdog
+            .stdin
+            .take()
+            .map(|pipe: ChildStdin| File::from(OwnedFd::from(pipe)));
+        let mut line = String::new();
+        if let Some(output) = watchdog.stdout.take() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        if line.trim() != "ready" {
+            drop(pipe);
+            watchdog.wait()?;
+            return Err(io::Error::other(format!(
+                "cannot make the folder {}",
+                folder.display()
+            )));
+        }
+        let state = State {
+            watchdog,
+            pipe,
+            children: BTreeMap::new(),
+        };
+        Ok(Self {
+            folder: folder.into(),
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn spawn(&self, launch: &Launch<'_>) -> io::Result<ProcessId> {
+        let log = File::options().create(true).append(true).open(launch.log)?;
+        let mut state = self.state();
+        let pipe = state.pipe.as_ref().ok_or_else(stopped)?.try_clone()?;
+        let child = Command::new("sh")
+            .args(["-c", LAUNCH, "kurator-envtest-launch"])
+            .arg(launch.program)
+            .args(launch.args)
+            .current_dir(launch.folder)
+            // No part may read a configuration of the user.
+            .env("HOME", launch.folder)
+            .env_remove("KUBECONFIG")
+            .stdin(Stdio::from(OwnedFd::from(pipe)))
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()?;
+        let id = child.id();
+        state.children.insert(id, child);
+        Ok(ProcessId(id))
+    }
+
+    /// How the process ended; `None` while it runs or is paused.
+    pub(super) fn exit_status(&self, id: ProcessId) -> io::Result<Option<ExitStatus>> {
+        match self.state().children.get_mut(&id.0) {
+            Some(child) => child.try_wait(),
+            None => Err(stopped()),
+        }
+    }
+
+    pub(super) fn signal(&self, id: ProcessId, signal: Signal) -> io::Result<()> {
+        match self.state().children.get(&id.0) {
+            Some(child) => Ok(kill_process_group(Pid::from_child(child), signal)?),
+            None => Err(stopped()),
+        }
+    }
+
+    /// Kills the process and all it started, and waits until it is gone.
+    pub(super) fn kill(&self, id: ProcessId) -> io::Result<()> {
+        let mut state = self.state();
+        let Some(mut child) = state.children.remove(&id.0) else {
+            return Ok(());
+        };
+        if child.try_wait()?.is_none() {
+            kill_process_group(Pid::from_child(&child), Signal::KILL)?;
+        }
+        // Told before the id can be given to another process.
+        if let Some(pipe) = state.pipe.as_mut() {
+            writeln!(pipe, "- {}", id.0)?;
+        }
+        child.wait()?;
+        Ok(())
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the process is stopped")
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        let mut state = self.state();
+        // The watchdog kills; our children keep their ids as zombies until it is done.
+        state.pipe.take();
+        let _ = state.watchdog.wait();
+        for (_, mut child) in std::mem::take(&mut state.children) {
+            let _ = child.wait();
+        }
+    }
+}
