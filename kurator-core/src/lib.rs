@@ -6,3 +6,14 @@ pub mod names;
 pub mod observe;
 pub mod quantity;
 pub mod selector;
+
+#[cfg(feature = "client")]
+pub mod connect;
+#[cfg(feature = "client")]
+pub mod kubeconfig;
+#[cfg(feature = "client")]
+pub mod membership;
+
+#[cfg(feature = "client")]
+#[cfg(test)]
+mod wire;

@@ -1,0 +1,109 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use kube::{Client, Config};
+
+use super::{ClientPurpose, ClusterConnector, ConnectError, error::client_problem};
+use crate::names::ClusterName;
+
+/// Clients the host has made, one a member for every purpose: tests, tools for one cluster, hosts with
+/// connections of their own.
+///
+/// # Caveats
+/// The same client serves every purpose. Make it with `default_retry = false` if it is to evict or to hold
+/// leases: see [`ClientPurpose::policy`].
+#[derive(Clone, Default)]
+pub struct StaticConnector {
+    clients: BTreeMap<ClusterName, Client>,
+}
+
+impl StaticConnector {
+    /// Adds or replaces the client of a member.
+    #[must_use]
+    pub fn with_client(mut self, cluster: ClusterName, client: Client) -> Self {
+        self.clients.insert(cluster, client);
+        self
+    }
+}
+
+impl std::fmt::Debug for StaticConnector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.clients.keys()).finish()
+    }
+}
+
+#[async_trait]
+impl ClusterConnector for StaticConnector {
+    async fn client(&self, cluster: &ClusterName, _: ClientPurpose) -> Result<Client, ConnectError> {
+        let unknown = || ConnectError::UnknownCluster {
+            cluster: cluster.clone(),
+        };
+        self.clients.get(cluster).cloned().ok_or_else(unknown)
+    }
+
+    async fn invalidate(&self, _: &ClusterName) {}
+}
+
+/// Makes the cluster this process runs in (or any other the host has a configuration of) a member, beside those
+/// of another connector.
+#[derive(Clone)]
+pub struct InClusterConnector {
+    name: ClusterName,
+    clients: BTreeMap<ClientPurpose, Client>,
+    others: Arc<dyn ClusterConnector>,
+}
+
+impl InClusterConnector {
+    /// The cluster of `config` (say [`Config::incluster`], or [`Config::infer`] outside a cluster) under `name`;
+    /// every other member comes from `others`.
+    ///
+    /// # Errors
+    /// [`ConnectError::Client`] if the configuration cannot be used.
+    pub fn new(
+        name: ClusterName,
+        config: &Config,
+        others: Arc<dyn ClusterConnector>,
+    ) -> Result<Self, ConnectError> {
+        let mut clients = BTreeMap::new();
+        for purpose in ClientPurpose::ALL {
+            let mut config = config.clone();
+            purpose.policy().apply_to(&mut config);
+            let client = Client::try_from(config).map_err(|error| ConnectError::Client {
+                cluster: name.clone(),
+                purpose,
+                problem: client_problem(&error),
+            })?;
+            clients.insert(purpose, client);
+        }
+        Ok(Self {
+            name,
+            clients,
+            others,
+        })
+    }
+}
+
+impl std::fmt::Debug for InClusterConnector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InClusterConnector")
+            .field("name", &self.name)
+            .field("others", &self.others)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl ClusterConnector for InClusterConnector {
+    async fn client(&self, cluster: &ClusterName, purpose: ClientPurpose) -> Result<Client, ConnectError> {
+        match self.clients.get(&purpose) {
+            Some(client) if *cluster == self.name => Ok(client.clone()),
+            _ => self.others.client(cluster, purpose).await,
+        }
+    }
+
+    async fn invalidate(&self, cluster: &ClusterName) {
+        if *cluster != self.name {
+            self.others.invalidate(cluster).await;
+        }
+    }
+}
