@@ -10,10 +10,9 @@ use k8s_openapi::{
 use kube::{
     CustomResourceExt, Resource,
     core::{
-        NamespaceResourceScope,
+        ApiResource, NamespaceResourceScope,
         object::{HasSpec, HasStatus},
     },
-    discovery::ApiResource,
 };
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 

@@ -27,10 +27,10 @@ use super::{ClusterAffinity, ResourceSelector};
     doc = "OverridePolicy changes the selected objects of its namespace for some of the clusters they are distributed to.",
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
     printcolumn(
-        name = "Kinds",
+        name = "Kind",
         type_ = "string",
-        json_path = ".spec.resourceSelectors[*].kind",
-        description = "Kinds of the objects this policy selects"
+        json_path = ".spec.resourceSelectors[0].kind",
+        description = "Kind of the first selector"
     ),
     printcolumn(
         name = "Ready",
@@ -151,7 +151,8 @@ pub struct Overriders {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub plaintext: Vec<PlaintextOverrider>,
-    /// A JSON merge patch (RFC 7386) on the whole object: members with null are removed, others are set.
+    /// A JSON merge patch (RFC 7386) on the whole object: members with null are removed, others are set. A client-side
+    /// `kubectl apply` drops nulls from every manifest: use `kubectl apply --server-side`, or the operator `remove`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "json_object")]
     pub merge_patch: Option<Value>,
