@@ -2,9 +2,11 @@
 //!
 //! Nothing in here talks to a server unless the feature `client` is on.
 
+pub mod condition;
 pub mod names;
 pub mod observe;
 pub mod quantity;
+pub mod reason;
 pub mod selector;
 
 #[cfg(feature = "client")]

@@ -1,0 +1,149 @@
+//! Why something is as it is: one value for the condition, the Event, the metric and the reader.
+//!
+//! A crate writes its reasons as an enum with the numbers in it, implements [`Display`](std::fmt::Display) for people
+//! and [`Reason`] for machines:
+//!
+//! ```
+//! use std::fmt;
+//! use kurator_core::reason::{Blocked, Reason};
+//!
+//! #[derive(Clone, Debug)]
+//! enum Waiting {
+//!     BudgetExhausted { allowed: u32, wanted: u32 },
+//! }
+//!
+//! impl fmt::Display for Waiting {
+//!     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+//!         match self {
+//!             Self::BudgetExhausted { allowed, wanted } => {
+//!                 write!(f, "{wanted} evictions are due and the budget allows {allowed}")
+//!             }
+//!         }
+//!     }
+//! }
+//!
+//! impl Reason for Waiting {
+//!     fn token(&self) -> &'static str {
+//!         match self {
+//!             Self::BudgetExhausted { .. } => "BudgetExhausted",
+//!         }
+//!     }
+//! }
+//!
+//! let blocked = Blocked::new(Waiting::BudgetExhausted { allowed: 1, wanted: 3 })
+//!     .with_until("2026-01-02T03:04:05Z".parse()?);
+//! assert_eq!(
+//!     blocked.to_string(),
+//!     "BudgetExhausted: 3 evictions are due and the budget allows 1; not before 2026-01-02T03:04:05Z",
+//! );
+//! # Ok::<(), jiff::Error>(())
+//! ```
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A reason that machines can tell apart and people can read.
+///
+/// `Display` is the sentence, with names and numbers in it. The token is the reason of a Kubernetes condition and
+/// Event and the value of a metric label, so there are few of them and they never change.
+pub trait Reason: fmt::Display {
+    /// The CamelCase token; [`is_token`] holds for it.
+    fn token(&self) -> &'static str;
+}
+
+impl<R: Reason + ?Sized> Reason for &R {
+    fn token(&self) -> &'static str {
+        (**self).token()
+    }
+}
+
+impl<R: Reason + ?Sized> Reason for Box<R> {
+    fn token(&self) -> &'static str {
+        (**self).token()
+    }
+}
+
+/// Whether `text` can be a token: a capital letter, then at most 127 letters and digits. Every such text is a valid
+/// reason of a condition and of an Event. For the tests of reason enums.
+pub fn is_token(text: &str) -> bool {
+    text.len() <= 128
+        && text.starts_with(|first: char| first.is_ascii_uppercase())
+        && text.chars().all(|char| char.is_ascii_alphanumeric())
+}
+
+/// Something that is not possible now and may become possible later. Data, not an error: a report holds it and a
+/// controller comes back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Blocked<R> {
+    /// What is in the way.
+    pub reason: R,
+    /// When to look again at the earliest; `None` if only a change of what was observed can help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+impl<R> Blocked<R> {
+    /// Blocked until something changes.
+    pub fn new(reason: R) -> Self {
+        Self { reason, until: None }
+    }
+
+    /// Sets when to look again.
+    #[must_use]
+    pub fn with_until(mut self, until: Timestamp) -> Self {
+        self.until = Some(until);
+        self
+    }
+
+    /// The same, with another reason: to wrap the reason of a part in the reason of the whole.
+    pub fn map<S>(self, change: impl FnOnce(R) -> S) -> Blocked<S> {
+        Blocked {
+            reason: change(self.reason),
+            until: self.until,
+        }
+    }
+}
+
+impl<R: Reason> Reason for Blocked<R> {
+    fn token(&self) -> &'static str {
+        self.reason.token()
+    }
+}
+
+impl<R: Reason> fmt::Display for Blocked<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason.token(), self.reason)?;
+        match self.until {
+            Some(until) => write!(f, "; not before {until}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_camel_case() {
+        for token in ["Ready", "A1", "BudgetExhausted"] {
+            assert!(is_token(token), "{token}");
+        }
+        for text in [
+            "",
+            "ready",
+            "1A",
+            "A b",
+            "A-b",
+            "A_b",
+            "\u{c9}t\u{e9}",
+            &"A".repeat(129),
+        ] {
+            assert!(!is_token(text), "{text}");
+        }
+    }
+}
