@@ -2,9 +2,11 @@
 //!
 //! Nothing in here talks to a server unless the feature `client` is on.
 
+pub mod clock;
 pub mod condition;
 pub mod names;
 pub mod observe;
+pub mod progress;
 pub mod quantity;
 pub mod reason;
 pub mod selector;
