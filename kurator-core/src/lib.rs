@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod condition;
+pub mod health;
 pub mod names;
 pub mod observe;
 pub mod progress;
