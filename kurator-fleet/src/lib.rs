@@ -3,3 +3,4 @@
 #![allow(clippy::duplicated_attributes, reason = "every printer column has a type")]
 
 pub mod api;
+pub mod membership;
