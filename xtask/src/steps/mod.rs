@@ -1,0 +1,171 @@
+//! The steps of a test run, one function each.
+
+mod components;
+pub(crate) mod outside;
+mod stopwatch;
+mod targets;
+
+use std::process::{ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
+
+pub(crate) use components::{build_components, start_components, wait_for_components};
+pub(crate) use stopwatch::Stopwatch;
+
+use crate::run::{Outcome, cargo, run};
+
+/// The issue of the quickstart: it ends by itself this soon after it was built.
+const QUICKSTART_LIMIT: Duration = Duration::from_secs(5);
+
+pub(crate) fn formatting() -> Outcome {
+    run(cargo().args(["fmt", "--all", "--check"]))
+}
+
+pub(crate) fn lints() -> Outcome {
+    run(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    for target in targets::beyond_plain()? {
+        run(cargo()
+            .args([
+                "clippy",
+                "-p",
+                &target.package,
+                "--test",
+                &target.name,
+                "--all-features",
+            ])
+            .args(["--", "-D", "warnings"]))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn lints_without_features() -> Outcome {
+    for package in [
+        "kurator-core",
+        "kurator-fleet",
+        "kurator-policy",
+        "kurator-backup",
+        "kurator-mesh",
+        "kurator",
+    ] {
+        run(cargo().args([
+            "clippy",
+            "-p",
+            package,
+            "--lib",
+            "--no-default-features",
+            "--",
+            "-D",
+            "warnings",
+        ]))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn crds() -> Outcome {
+    if crate::crds::run(["--check".to_owned()]) == ExitCode::SUCCESS {
+        return Ok(());
+    }
+    Err("run `cargo xtask crds` and commit the result".to_owned())
+}
+
+pub(crate) fn documentation() -> Outcome {
+    run(cargo().env("RUSTDOCFLAGS", "-D warnings").args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--all-features",
+    ]))
+}
+
+pub(crate) fn build_tests() -> Outcome {
+    run(cargo().args([
+        "test",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--no-run",
+    ]))
+}
+
+/// `--all-targets` runs each bench once as well; examples that need members are started by tests.
+pub(crate) fn tests() -> Outcome {
+    run(cargo().args(["test", "--workspace", "--all-targets", "--all-features"]))
+}
+
+pub(crate) fn doc_tests() -> Outcome {
+    run(cargo().args(["test", "--workspace", "--doc", "--all-features"]))
+}
+
+pub(crate) fn quickstart() -> Outcome {
+    run(cargo().args(["build", "--example", "quickstart"]))?;
+    let mut child = cargo()
+        .args(["run", "--quiet", "--example", "quickstart"])
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("cannot start the quickstart: {error}"))?;
+    let clock = Stopwatch::start();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) => return Err(format!("the quickstart ended with {status}")),
+            Ok(None) if clock.elapsed() > QUICKSTART_LIMIT => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!(
+                    "the quickstart was still running after {} s",
+                    QUICKSTART_LIMIT.as_secs()
+                ));
+            }
+            Ok(None) => thread::sleep(Duration::from_millis(20)),
+            Err(error) => return Err(format!("cannot wait for the quickstart: {error}")),
+        }
+    }
+}
+
+/// Builds every published crate from its own package, as the registry would.
+pub(crate) fn packages() -> Outcome {
+    run(cargo()
+        .args([
+            "package",
+            "--workspace",
+            "--exclude",
+            "kurator-envtest",
+            "--exclude",
+            "xtask",
+        ])
+        .args(["--allow-dirty", "--locked"]))?;
+    run_named(targets::FULL)
+}
+
+pub(crate) fn large_runs() -> Outcome {
+    run_named(targets::SCALE)
+}
+
+fn run_named(prefix: &str) -> Outcome {
+    for target in targets::beyond_plain()?
+        .iter()
+        .filter(|target| target.name.starts_with(prefix))
+    {
+        println!("    {} of {}", target.name, target.package);
+        run(cargo()
+            .args([
+                "test",
+                "--release",
+                "-p",
+                &target.package,
+                "--test",
+                &target.name,
+                "--all-features",
+            ])
+            .args(["--", "--nocapture", "--test-threads", "1"]))?;
+    }
+    Ok(())
+}
