@@ -7,9 +7,11 @@ pub mod condition;
 pub mod health;
 pub mod names;
 pub mod observe;
+pub mod plan;
 pub mod progress;
 pub mod quantity;
 pub mod reason;
+pub mod report;
 pub mod selector;
 
 #[cfg(feature = "client")]
