@@ -24,13 +24,17 @@
 //! ```
 
 mod cluster;
+mod live;
 mod node;
+mod requests;
 mod resources;
 mod snapshot;
 mod taint;
 
 pub use cluster::{ApiSet, ApiSupport, ClusterView, Health, HealthStatus};
+pub use live::{ObserveError, UnknownEffect};
 pub use node::NodeView;
+pub use requests::{RequestsError, pod_requests, running_pod_requests};
 pub use resources::{ModelGrade, QuantityRange, ResourceSummary, Resources};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use taint::{Taint, TaintEffect};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Toleration;
 use serde::{Deserialize, Serialize};
 
 /// A mark that repels what does not tolerate it.
@@ -58,6 +59,38 @@ impl Taint {
         self.time_added = Some(time_added);
         self
     }
+
+    /// The toleration among `tolerations` that this taint does not repel, the first if there are several.
+    ///
+    /// # Semantics
+    /// Those of `ToleratesTaint` in `k8s.io/api`: an empty effect stands for all effects, an empty key for all keys,
+    /// and an empty operator for `Equal`. The numeric operators `Lt` and `Gt` tolerate nothing, as on a server
+    /// where their alpha feature is off.
+    ///
+    /// ```
+    /// use k8s_openapi::api::core::v1::Toleration;
+    /// use kurator_core::observe::{Taint, TaintEffect};
+    ///
+    /// let taint = Taint::new("maintenance", TaintEffect::NoExecute);
+    /// let any = Toleration { operator: Some("Exists".into()), ..Toleration::default() };
+    /// assert!(taint.tolerated_by(&[any]).is_some());
+    /// assert!(taint.tolerated_by(&[]).is_none());
+    /// ```
+    pub fn tolerated_by<'a>(&self, tolerations: &'a [Toleration]) -> Option<&'a Toleration> {
+        tolerations.iter().find(|toleration| self.matches(toleration))
+    }
+
+    fn matches(&self, toleration: &Toleration) -> bool {
+        let effect = toleration.effect.as_deref().unwrap_or_default();
+        let key = toleration.key.as_deref().unwrap_or_default();
+        (effect.is_empty() || effect == self.effect.as_str())
+            && (key.is_empty() || key == self.key)
+            && match toleration.operator.as_deref().unwrap_or_default() {
+                "" | "Equal" => toleration.value.as_deref().unwrap_or_default() == self.value,
+                "Exists" => true,
+                _ => false,
+            }
+    }
 }
 
 impl TaintEffect {
@@ -85,5 +118,34 @@ impl fmt::Display for Taint {
         } else {
             write!(f, "{}={}:{}", self.key, self.value, self.effect)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_toleration_matches_by_effect_key_and_value() {
+        let taint = Taint::new("k", TaintEffect::NoSchedule).with_value("v");
+        let tolerated = |key: &str, operator: &str, value: &str, effect: &str| {
+            let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            let toleration = Toleration {
+                key: given(key),
+                operator: given(operator),
+                value: given(value),
+                effect: given(effect),
+                toleration_seconds: None,
+            };
+            taint.tolerated_by(&[toleration]).is_some()
+        };
+        assert!(tolerated("k", "", "v", ""));
+        assert!(tolerated("k", "Equal", "v", "NoSchedule"));
+        assert!(tolerated("k", "Exists", "", "NoSchedule"));
+        assert!(tolerated("", "Exists", "", ""));
+        assert!(!tolerated("k", "Equal", "w", ""));
+        assert!(!tolerated("k", "Exists", "", "NoExecute"));
+        assert!(!tolerated("l", "Exists", "", ""));
+        assert!(!tolerated("k", "Gt", "1", ""));
     }
 }
