@@ -7,14 +7,24 @@
 
 mod assign;
 mod check;
+mod conflict;
 mod division_error;
 mod divisor;
 mod explain;
+mod failback;
+mod hierarchy;
+mod rebalance;
+mod survival;
 mod ties;
 
 pub use assign::{Assigner, Division, Strategy};
 pub use check::{Flaw, check};
+pub use conflict::{Conflict, conflict};
 pub use division_error::DivisionError;
 pub use divisor::{Bounds, Divider};
 pub use explain::{Share, TieOutcome, explain};
+pub use failback::{FailBack, Readiness};
+pub use hierarchy::{Branch, divide_tree};
+pub use rebalance::{Rebalanced, Steady};
+pub use survival::Survive;
 pub use ties::TieOrder;
