@@ -5,4 +5,6 @@ pub mod components;
 mod fleet;
 
 #[cfg(feature = "fleet")]
-pub use fleet::{Controllers, Error, Fleet, FleetBuilder, Member, MemberSpec, Nodes, Part, Startup};
+pub use fleet::{
+    Controllers, Cut, Delay, Error, Fleet, FleetBuilder, Link, Loss, Member, MemberSpec, Nodes, Part, Startup,
+};

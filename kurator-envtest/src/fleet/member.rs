@@ -11,10 +11,9 @@ use kube::{
     Api, Client, Config,
     api::{ListParams, PostParams},
 };
-use rustix::process::Signal;
 
 use super::{
-    Error, MemberSpec, Nodes, Part,
+    Error, Link, MemberSpec, Nodes, Part,
     credentials::Credentials,
     supervisor::{ProcessId, Supervisor},
 };
@@ -27,6 +26,7 @@ pub struct Member {
     pub(super) folder: PathBuf,
     /// Of the API server itself.
     pub(super) port: u16,
+    pub(super) link: Link,
     pub(super) credentials: Credentials,
     pub(super) components: Arc<Components>,
     pub(super) supervisor: Arc<Supervisor>,
@@ -80,14 +80,20 @@ impl Member {
     /// Configuration of [`Member::client`], to be changed before a client is made of it. It has kube's default
     /// of retrying 429, 503 and 504.
     pub fn config(&self) -> Config {
-        self.credentials.config(self.port, self.credentials.admin())
+        self.credentials
+            .config(self.link.port(), self.credentials.admin())
     }
 
     /// A kubeconfig with all rights, all data inline. It holds the token of the administrator, which is worth
     /// as much as this member.
     pub fn kubeconfig(&self) -> String {
         self.credentials
-            .kubeconfig(self.name(), "admin", self.port, self.credentials.admin())
+            .kubeconfig(self.name(), "admin", self.link.port(), self.credentials.admin())
+    }
+
+    /// The network between the clients handed out and the API server, with its faults.
+    pub fn link(&self) -> &Link {
+        &self.link
     }
 
     /// [`Member::kubeconfig`] as a file, for `kubectl --kubeconfig`; gone with the fleet.
@@ -105,12 +111,13 @@ impl Member {
         self.folder.join(format!("{part}.log"))
     }
 
-    /// Freezes a part (SIGSTOP): its connections stay open and nobody answers.
+    /// Freezes a part (SIGSTOP): its connections stay open and nobody answers. Returns when it has stopped.
     ///
     /// # Errors
     /// [`Error::NoSuchPart`], or [`Error::Process`] when it does not run.
     pub fn pause(&self, part: Part) -> Result<(), Error> {
-        self.signal(part, Signal::STOP, "pause")
+        let process = self.process(part)?;
+        self.supervisor.pause(process).map_err(self.failed(part, "pause"))
     }
 
     /// Lets a paused part go on (SIGCONT).
@@ -118,7 +125,10 @@ impl Member {
     /// # Errors
     /// As [`Member::pause`].
     pub fn resume(&self, part: Part) -> Result<(), Error> {
-        self.signal(part, Signal::CONT, "resume")
+        let process = self.process(part)?;
+        self.supervisor
+            .resume(process)
+            .map_err(self.failed(part, "resume"))
     }
 
     /// Kills a part (SIGKILL), as a crash would; its data stay. Killing a dead part does nothing.
@@ -190,13 +200,6 @@ impl Member {
             part,
         };
         self.processes().get(&part).copied().ok_or_else(missing)
-    }
-
-    fn signal(&self, part: Part, signal: Signal, action: &'static str) -> Result<(), Error> {
-        let process = self.process(part)?;
-        self.supervisor
-            .signal(process, signal)
-            .map_err(self.failed(part, action))
     }
 
     pub(super) fn failed(&self, part: Part, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {

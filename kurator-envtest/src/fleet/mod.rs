@@ -4,6 +4,7 @@ mod builder;
 mod control_plane;
 mod credentials;
 mod error;
+mod link;
 mod member;
 mod part;
 mod spec;
@@ -14,6 +15,7 @@ mod wait;
 pub use self::{
     builder::{Fleet, FleetBuilder},
     error::Error,
+    link::{Cut, Delay, Link, Loss},
     member::{Member, Startup},
     part::Part,
     spec::{Controllers, MemberSpec, Nodes},

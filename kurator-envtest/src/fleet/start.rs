@@ -15,7 +15,7 @@ use kube::{Api, Client};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Error, Member, MemberSpec, Part, Startup,
+    Error, Link, Member, MemberSpec, Part, Startup,
     builder::say,
     control_plane::Layout,
     credentials::Credentials,
@@ -49,10 +49,12 @@ impl Starting {
             .iter()
             .flat_map(|kwok| kwok.nodes.clone())
             .collect::<Vec<_>>();
+        let link = Link::start().map_err(Error::api(&self.spec.name, "open the link"))?;
         let mut member = Member {
             spec: self.spec,
             folder,
             port: 0,
+            link,
             credentials,
             components: self.components,
             supervisor: self.supervisor,
@@ -62,6 +64,7 @@ impl Starting {
         };
         member.run(Part::Etcd)?;
         member.start_api_server().await?;
+        member.link.forward_to(member.port);
         member.startup.control_plane = started.elapsed();
         let own = member.kubeconfig();
         write(&member.kubeconfig_file(), &own)?;

@@ -6,16 +6,18 @@
 //! the fork on, either the pipe is still held open or the watchdog knows the process. Nothing can fall between.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, BufRead, BufReader, Write},
     os::{fd::OwnedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 const WATCHDOG: &str = r#"
 trap '' HUP INT TERM QUIT
@@ -53,6 +55,7 @@ struct State {
     watchdog: Child,
     pipe: Option<File>,
     children: BTreeMap<u32, Child>,
+    paused: BTreeSet<u32>,
 }
 
 /// A running or ended process of the supervisor.
@@ -98,6 +101,7 @@ impl Supervisor {
             watchdog,
             pipe,
             children: BTreeMap::new(),
+            paused: BTreeSet::new(),
         };
         Ok(Self {
             folder: folder.into(),
@@ -143,11 +147,37 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn signal(&self, id: ProcessId, signal: Signal) -> io::Result<()> {
-        match self.state().children.get(&id.0) {
-            Some(child) => Ok(kill_process_group(Pid::from_child(child), signal)?),
-            None => Err(stopped()),
+    /// Stops the process group, and returns when it has really stopped: the signal alone returns before.
+    pub(super) fn pause(&self, id: ProcessId) -> io::Result<()> {
+        let mut state = self.state();
+        let state = &mut *state;
+        let child = state.children.get_mut(&id.0).ok_or_else(stopped)?;
+        if !state.paused.insert(id.0) {
+            return Ok(());
         }
+        let process = Pid::from_child(child);
+        kill_process_group(process, Signal::STOP)?;
+        // Not told about exits, so that the status stays for `Child`.
+        while waitid(
+            WaitId::Pid(process),
+            WaitIdOptions::STOPPED | WaitIdOptions::NOHANG,
+        )?
+        .is_none()
+        {
+            if child.try_wait()?.is_some() {
+                return Err(stopped());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    pub(super) fn resume(&self, id: ProcessId) -> io::Result<()> {
+        let mut state = self.state();
+        let child = state.children.get(&id.0).ok_or_else(stopped)?;
+        kill_process_group(Pid::from_child(child), Signal::CONT)?;
+        state.paused.remove(&id.0);
+        Ok(())
     }
 
     /// Kills the process and all it started, and waits until it is gone.
