@@ -30,8 +30,7 @@ impl ClusterView {
     /// and pods of the member.
     ///
     /// - Pods that have ended take nothing. Pods without a node count as `allocating`.
-    /// - The sums are over nodes that are ready and not cordoned: the pods of the others free nothing there when
-    ///   they go.
+    /// - The sums are over nodes that are ready and not cordoned, and the pods on those.
     /// - A region that is set already is kept, and so is none if the nodes name several.
     ///
     /// # Errors
