@@ -6,5 +6,6 @@ mod fleet;
 
 #[cfg(feature = "fleet")]
 pub use fleet::{
-    Controllers, Cut, Delay, Error, Fleet, FleetBuilder, Link, Loss, Member, MemberSpec, Nodes, Part, Startup,
+    Account, Controllers, Cut, Delay, Error, Fleet, FleetBuilder, Link, Loss, Member, MemberSpec, Nodes,
+    Part, Startup,
 };

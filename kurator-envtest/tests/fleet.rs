@@ -4,12 +4,14 @@
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Node, Pod},
+    rbac::v1::PolicyRule,
 };
 use kube::{
-    Api,
+    Api, Client, Config,
     api::{ListParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
 };
-use kurator_envtest::{Controllers, Fleet, MemberSpec, Nodes, Part};
+use kurator_envtest::{Controllers, Error, Fleet, MemberSpec, Nodes, Part};
 use serde_json::json;
 
 fn full(name: &str, controllers: Controllers) -> MemberSpec {
@@ -107,4 +109,153 @@ async fn a_port_that_is_taken_is_replaced_by_another() {
         .list(&ListParams::default())
         .await
         .unwrap();
+}
+
+const WIDGETS: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: widgets, singular: widget, kind: Widget}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          size: {type: integer, minimum: 1}
+---
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Namespace, metadata: {name: shop}}
+- {apiVersion: example.com/v1, kind: Widget, metadata: {name: one, namespace: shop}, size: 1}
+";
+
+#[tokio::test]
+async fn definitions_and_their_objects_are_applied_from_one_text() {
+    let fleet = Fleet::builder().members(["a"]).start().await.unwrap();
+    let member = fleet.member("a").unwrap();
+    let applied = member.apply(WIDGETS).await.unwrap();
+    let kinds = applied
+        .iter()
+        .map(|object| object.types.as_ref().unwrap().kind.as_str())
+        .collect::<Vec<_>>();
+    assert_eq!(kinds, ["CustomResourceDefinition", "Namespace", "Widget"]);
+    // Applying again is no conflict.
+    member.apply(WIDGETS).await.unwrap();
+
+    let refused = member
+        .apply("{apiVersion: example.com/v1, kind: Widget, metadata: {name: two}, size: 0}")
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, Error::Api { .. }), "{refused}");
+    let nameless = member
+        .apply("{apiVersion: v1, kind: Namespace}")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(nameless, Error::Manifest { document: 1, .. }),
+        "{nameless}"
+    );
+}
+
+#[tokio::test]
+async fn an_account_may_do_what_its_rules_say_and_nothing_else() {
+    let fleet = Fleet::builder().members(["a"]).start().await.unwrap();
+    let member = fleet.member("a").unwrap();
+    let rule = PolicyRule {
+        api_groups: Some(vec![String::new()]),
+        resources: Some(vec!["configmaps".into()]),
+        verbs: vec!["list".into()],
+        ..PolicyRule::default()
+    };
+    let account = member.account_with("reader", vec![rule]).await.unwrap();
+    let client = account.client().unwrap();
+    Api::<ConfigMap>::default_namespaced(client.clone())
+        .list(&ListParams::default())
+        .await
+        .unwrap();
+    let denied = Api::<Pod>::default_namespaced(client)
+        .list(&ListParams::default())
+        .await
+        .unwrap_err();
+    assert!(matches!(denied, kube::Error::Api(status) if status.code == 403));
+
+    let none = member.account("shop", "nobody").await.unwrap();
+    let maps = Api::<ConfigMap>::default_namespaced(none.client().unwrap());
+    maps.list(&ListParams::default()).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_kubeconfig_works_as_text_and_as_a_file_and_credentials_are_not_printed() {
+    let fleet = Fleet::builder().members(["a"]).start().await.unwrap();
+    let member = fleet.member("a").unwrap();
+    let text = std::fs::read_to_string(member.kubeconfig_file()).unwrap();
+    assert_eq!(text, member.kubeconfig());
+    let kubeconfig = Kubeconfig::from_yaml(&text).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap();
+    Client::try_from(config)
+        .unwrap()
+        .apiserver_version()
+        .await
+        .unwrap();
+
+    let token = text.split("token: ").nth(1).unwrap().lines().next().unwrap();
+    assert_eq!(token.len(), 48);
+    assert!(!format!("{fleet:?}").contains(token));
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_or_unfit_is_refused_before_anything_starts() {
+    let twice = Fleet::builder().members(["a", "a"]).start().await.unwrap_err();
+    assert!(matches!(twice, Error::DuplicateMember { .. }), "{twice}");
+    let unfit = Fleet::builder().members(["../a"]).start().await.unwrap_err();
+    assert!(matches!(unfit, Error::MemberName { .. }), "{unfit}");
+}
+
+#[tokio::test]
+async fn a_flag_that_the_api_server_does_not_know_is_an_error_with_its_words() {
+    let spec = MemberSpec::new("a").with_flag(Part::ApiServer, "--no-such-flag=1");
+    let error = Fleet::builder().member(spec).start().await.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            Error::Exited {
+                part: Part::ApiServer,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(error.to_string().contains("no-such-flag"), "{error}");
+}
+
+#[tokio::test]
+async fn feature_gates_and_apis_can_be_switched_on() {
+    let spec = MemberSpec::new("a")
+        .with_controllers(Controllers::Stock)
+        .with_scheduler()
+        .with_feature_gate("GenericWorkload", true)
+        .with_runtime_config("scheduling.k8s.io/v1beta1=true");
+    let fleet = Fleet::builder().member(spec).start().await.unwrap();
+    let client = fleet.member("a").unwrap().client().unwrap();
+    let groups = client.list_api_groups().await.unwrap();
+    let scheduling = groups
+        .groups
+        .iter()
+        .find(|group| group.name == "scheduling.k8s.io")
+        .unwrap();
+    let versions = scheduling
+        .versions
+        .iter()
+        .map(|version| version.version.as_str())
+        .collect::<Vec<_>>();
+    assert!(versions.contains(&"v1beta1"), "{versions:?}");
 }

@@ -1,5 +1,7 @@
 //! Real members, started and steered by a test.
 
+mod account;
+mod apply;
 mod builder;
 mod control_plane;
 mod credentials;
@@ -13,6 +15,7 @@ mod supervisor;
 mod wait;
 
 pub use self::{
+    account::Account,
     builder::{Fleet, FleetBuilder},
     error::Error,
     link::{Cut, Delay, Link, Loss},
