@@ -39,7 +39,6 @@ pub use self::{cache::Settings, catalog::Group, error::Error, progress::Progress
 
 /// Paths of programs and data files that are ready to use.
 #[derive(Clone, Debug, Default)]
-#[must_use]
 pub struct Components {
     binaries: BTreeMap<&'static str, PathBuf>,
     folders: BTreeMap<&'static str, PathBuf>,
