@@ -168,6 +168,8 @@ pub mod connect;
 pub mod kubeconfig;
 #[cfg(feature = "client")]
 pub mod membership;
+#[cfg(feature = "client")]
+pub mod multicluster;
 
 #[cfg(feature = "client")]
 #[cfg(test)]

@@ -31,6 +31,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::{
+    health::ClusterUid,
     kubeconfig::KubeconfigRef,
     names::{ClusterName, FleetName},
 };
@@ -45,6 +46,8 @@ pub struct Member {
     pub labels: BTreeMap<String, String>,
     /// Where the kubeconfig is; `None` for members that are reached in another way.
     pub kubeconfig: Option<KubeconfigRef>,
+    /// Which cluster it is, once that is on record: another one is refused.
+    pub uid: Option<ClusterUid>,
 }
 
 impl Member {
@@ -54,7 +57,15 @@ impl Member {
             name,
             labels: BTreeMap::new(),
             kubeconfig: None,
+            uid: None,
         }
+    }
+
+    /// Sets which cluster it is.
+    #[must_use]
+    pub fn with_uid(mut self, uid: ClusterUid) -> Self {
+        self.uid = Some(uid);
+        self
     }
 
     /// Sets where the kubeconfig is.

@@ -25,6 +25,8 @@ pub enum HealthReason {
     CredentialsInvalid,
     /// The API server does not accept our credentials, or they lack the rights to probe.
     CredentialsRefused,
+    /// The cluster that answers is registered already, under another name.
+    DuplicateRegistration,
     /// Another cluster answers than the one that was registered.
     IdentityMismatch,
     /// Not probed yet.
@@ -46,11 +48,17 @@ impl HealthReason {
             Self::CloudNodesNotReady => "CloudNodesNotReady",
             Self::CredentialsInvalid => "CredentialsInvalid",
             Self::CredentialsRefused => "CredentialsRefused",
+            Self::DuplicateRegistration => "DuplicateRegistration",
             Self::IdentityMismatch => "IdentityMismatch",
             Self::NeverSeen => "NeverSeen",
             Self::TlsRefused => "TlsRefused",
             Self::Unreachable => "Unreachable",
         }
+    }
+
+    /// Whether it is about who the cluster is, which is never noise.
+    const fn is_identity(self) -> bool {
+        matches!(self, Self::DuplicateRegistration | Self::IdentityMismatch)
     }
 
     /// Whether the member itself said so, as opposed to us not hearing from it.
@@ -60,6 +68,7 @@ impl HealthReason {
             Self::ApiServerNotReady
                 | Self::CloudNodesNotReady
                 | Self::CredentialsRefused
+                | Self::DuplicateRegistration
                 | Self::IdentityMismatch
         )
     }
@@ -213,7 +222,7 @@ impl HealthState {
                 if reason.is_verdict() {
                     self.last_verdict = self.last_verdict.max(Some(at));
                 }
-                if reason == HealthReason::IdentityMismatch {
+                if reason.is_identity() {
                     return self.turn(HealthStatus::NotReady, reason, at);
                 }
                 self.elapse(policy, at)
@@ -224,7 +233,7 @@ impl HealthState {
     /// What the passing of time alone changes: a lease that has run out.
     pub fn elapse(&mut self, policy: &HealthPolicy, now: Timestamp) -> Option<Transition> {
         let reason = self.pending?;
-        if self.reason == HealthReason::IdentityMismatch && self.health == HealthStatus::NotReady {
+        if self.reason.is_identity() && self.health == HealthStatus::NotReady {
             // Only the right cluster, answering, clears this.
             return None;
         }
@@ -245,6 +254,12 @@ impl HealthState {
             HealthReason::Unreachable
         };
         self.turn(health, reason, now)
+    }
+
+    /// What the last probe ran into, if it failed.
+    #[must_use]
+    pub const fn last_failure(&self) -> Option<HealthReason> {
+        self.pending
     }
 
     /// When to probe next, given the end of the last probe.
