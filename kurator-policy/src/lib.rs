@@ -3,4 +3,5 @@
 #![allow(clippy::duplicated_attributes, reason = "every printer column has a type")]
 
 pub mod api;
+pub mod placement;
 pub mod replicas;

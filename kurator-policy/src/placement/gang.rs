@@ -1,0 +1,88 @@
+//! Workloads whose replicas are of use only together.
+
+use std::collections::BTreeMap;
+
+use kurator_core::observe::Resources;
+use serde::{Deserialize, Serialize};
+
+/// A gang: members that must all run, in one cluster, at the same time.
+///
+/// It is what Volcano calls `minAvailable` with task minimums, and the native `PodGroup` `minCount`. The gang is the
+/// unit of placement: it goes whole to one cluster where its minimum fits node by node, or nowhere; what it has above
+/// its minimum stays with it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Gang {
+    /// The members by role; empty means one role with the workload's own replicas and request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<Role>,
+    /// How many members must run together; at least the sum of the roles' own minimums is asked for in any case.
+    pub min: u32,
+    /// Members must share the value of this node label; `None` lets them spread over the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<String>,
+}
+
+/// Members of a gang that are alike.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Role {
+    /// The role's name.
+    pub name: String,
+    /// How many members it has.
+    pub replicas: u32,
+    /// How many of them must run for the gang to be of use.
+    pub min: u32,
+    /// What one member asks for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub request: Resources,
+}
+
+impl Gang {
+    /// Members of one kind, of which `min` must run together.
+    pub fn of(min: u32) -> Self {
+        Self {
+            min,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a role.
+    #[must_use]
+    pub fn with_role(mut self, role: Role) -> Self {
+        self.roles.push(role);
+        self
+    }
+
+    /// Keeps the members together under one value of a node label.
+    #[must_use]
+    pub fn with_topology(mut self, label: impl Into<String>) -> Self {
+        self.topology = Some(label.into());
+        self
+    }
+}
+
+impl Role {
+    /// A role of `replicas` members of which `min` must run.
+    pub fn new(name: impl Into<String>, replicas: u32, min: u32) -> Self {
+        Self {
+            name: name.into(),
+            replicas,
+            min,
+            request: Resources::new(),
+        }
+    }
+
+    /// Sets what one member asks for of one resource.
+    #[must_use]
+    pub fn with_request(
+        mut self,
+        resource: impl Into<String>,
+        amount: kurator_core::quantity::Quantity,
+    ) -> Self {
+        self.request.insert(resource.into(), amount);
+        self
+    }
+}
