@@ -1,4 +1,8 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "fleet", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "fleet"),
+    doc = "The programs of a test fleet; members need the feature `fleet`."
+)]
 
 pub mod components;
 #[cfg(feature = "fleet")]
@@ -7,5 +11,5 @@ mod fleet;
 #[cfg(feature = "fleet")]
 pub use fleet::{
     Account, Controllers, Cut, Delay, Error, Fleet, FleetBuilder, Link, Loss, Member, MemberSpec, Nodes,
-    Part, Startup,
+    Part, Pods, Startup,
 };

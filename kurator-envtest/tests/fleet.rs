@@ -3,15 +3,16 @@
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{ConfigMap, Node, Pod},
+    core::v1::{ConfigMap, Node, Pod, ServiceAccount},
     rbac::v1::PolicyRule,
 };
 use kube::{
     Api, Client, Config,
-    api::{ListParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
+    runtime::wait::conditions,
 };
-use kurator_envtest::{Controllers, Error, Fleet, MemberSpec, Nodes, Part};
+use kurator_envtest::{Controllers, Error, Fleet, MemberSpec, Nodes, Part, Pods};
 use serde_json::json;
 
 fn full(name: &str, controllers: Controllers) -> MemberSpec {
@@ -258,4 +259,88 @@ async fn feature_gates_and_apis_can_be_switched_on() {
         .map(|version| version.version.as_str())
         .collect::<Vec<_>>();
     assert!(versions.contains(&"v1beta1"), "{versions:?}");
+}
+
+#[tokio::test]
+async fn a_part_that_dies_of_a_bad_flag_is_named_and_its_log_can_be_kept() {
+    let logs = tempfile::tempdir().unwrap();
+    let spec = full("a", Controllers::Stock).with_flag(Part::Kwok, "--no-such-flag");
+    let error = Fleet::builder()
+        .member(spec)
+        .logs(logs.path())
+        .start()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::Exited { part: Part::Kwok, .. }),
+        "{error}"
+    );
+    let kept = std::fs::read_to_string(logs.path().join("a/kwok.log")).unwrap();
+    assert!(kept.contains("no-such-flag"), "{kept}");
+}
+
+#[tokio::test]
+async fn pods_of_the_general_life_leave_when_their_annotation_says() {
+    let spec = MemberSpec::new("a")
+        .with_pods(Pods::General)
+        .with_nodes(Nodes::new(1));
+    let fleet = Fleet::builder().member(spec).start().await.unwrap();
+    let member = fleet.member("a").unwrap();
+    let api = Api::<Pod>::default_namespaced(member.client().unwrap());
+    let pod = serde_json::from_value::<Pod>(json!({
+        "metadata": {
+            "name": "slow",
+            "annotations": {"pod-delete.stage.kwok.x-k8s.io/delay": "1h"}
+        },
+        "spec": {"nodeName": "node-0", "containers": [{"name": "main", "image": "main:1"}]}
+    }));
+    api.create(&PostParams::default(), &pod.unwrap()).await.unwrap();
+    member
+        .wait_for(&api, "slow", conditions::is_pod_running())
+        .await
+        .unwrap();
+    api.delete("slow", &DeleteParams::default()).await.unwrap();
+    let pod = api.get("slow").await.unwrap();
+    assert!(pod.metadata.deletion_timestamp.is_some());
+}
+
+#[tokio::test]
+async fn one_kubeconfig_reaches_every_member_by_its_name() {
+    let fleet = Fleet::builder().members(["a", "b"]).start().await.unwrap();
+    for member in fleet.members() {
+        let options = KubeConfigOptions {
+            context: Some(member.name().into()),
+            ..KubeConfigOptions::default()
+        };
+        let kubeconfig = Kubeconfig::from_yaml(&fleet.kubeconfig()).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .unwrap();
+        assert_eq!(config.cluster_url, member.config().cluster_url);
+        Client::try_from(config)
+            .unwrap()
+            .apiserver_version()
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_flag_replaces_ours_of_the_same_name() {
+    let spec = MemberSpec::new("a")
+        .with_controllers(Controllers::Stock)
+        .with_flag(Part::ApiServer, "--disable-admission-plugins=");
+    let fleet = Fleet::builder().member(spec).start().await.unwrap();
+    let member = fleet.member("a").unwrap();
+    let client = member.client().unwrap();
+    let accounts = Api::<ServiceAccount>::default_namespaced(client.clone());
+    let exists = |account: Option<&ServiceAccount>| account.is_some();
+    member.wait_for(&accounts, "default", exists).await.unwrap();
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "c:1"}]}});
+    let pod = serde_json::from_value::<Pod>(pod).unwrap();
+    let pod = Api::default_namespaced(client)
+        .create(&PostParams::default(), &pod)
+        .await
+        .unwrap();
+    assert_eq!(pod.spec.unwrap().service_account_name.as_deref(), Some("default"));
 }

@@ -11,7 +11,7 @@ use kube::{
 };
 use secrecy::SecretString;
 
-use super::{Error, Member};
+use super::{Error, Member, credentials::kubeconfig};
 
 /// Longest life of a token; a test is over before.
 const TOKEN_SECONDS: i64 = 24 * 60 * 60;
@@ -93,10 +93,7 @@ impl Member {
         Ok(Account {
             member: self.name().into(),
             config: self.credentials.config(port, &token),
-            kubeconfig: self
-                .credentials
-                .kubeconfig(self.name(), name, port, &token)
-                .into(),
+            kubeconfig: kubeconfig(&[self.credentials.context(self.name(), name, port, &token)]).into(),
         })
     }
 

@@ -1,14 +1,19 @@
 use std::{
     env,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{Error, Member, MemberSpec, credentials::random, start::Starting, supervisor::Supervisor};
+use super::{
+    Error, Member, MemberSpec,
+    credentials::{kubeconfig, random},
+    start::Starting,
+    supervisor::Supervisor,
+};
 use crate::components::{Components, Settings};
 
 /// More at once only makes each of them slower.
@@ -29,6 +34,7 @@ impl Fleet {
             members: Vec::new(),
             settings: None,
             patience: Duration::from_secs(120),
+            logs: None,
         }
     }
 
@@ -48,6 +54,11 @@ impl Fleet {
             .ok_or_else(|| Error::UnknownMember { member: name.into() })
     }
 
+    /// A kubeconfig with all rights and a context for each member, under its name.
+    pub fn kubeconfig(&self) -> String {
+        kubeconfig(&self.members.iter().map(Member::context).collect::<Vec<_>>())
+    }
+
     /// Folder with the data and logs of all members; gone with the fleet.
     pub fn folder(&self) -> &Path {
         self.supervisor.folder()
@@ -61,6 +72,7 @@ pub struct FleetBuilder {
     members: Vec<MemberSpec>,
     settings: Option<Settings>,
     patience: Duration,
+    logs: Option<PathBuf>,
 }
 
 impl FleetBuilder {
@@ -82,7 +94,13 @@ impl FleetBuilder {
         self
     }
 
-    /// How long a member may take to start; 120 s if not said.
+    /// Keep the logs in this folder, `<member>/<part>.log`; they are appended to and never removed.
+    pub fn logs(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.logs = Some(folder.into());
+        self
+    }
+
+    /// How long a member may take to start, and how long its waits last; 120 s if not said.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -112,6 +130,7 @@ impl FleetBuilder {
         let folder = env::temp_dir().join(format!("kurator-envtest-{}", random(6)?));
         let supervisor = Arc::new(Supervisor::start(&folder).map_err(|source| Error::Watchdog { source })?);
         let patience = self.patience;
+        let logs = self.logs;
         let members = stream::iter(self.members)
             .map(|spec| {
                 let starting = Starting {
@@ -119,6 +138,7 @@ impl FleetBuilder {
                     components: Arc::clone(&components),
                     supervisor: Arc::clone(&supervisor),
                     patience,
+                    logs: logs.clone(),
                 };
                 starting.run()
             })

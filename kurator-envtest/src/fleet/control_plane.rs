@@ -8,8 +8,8 @@ use std::{
 use super::{Controllers, Error, MemberSpec, Part, credentials::Credentials, spec::Kwok};
 use crate::components::Components;
 
-/// Stage folders of KWOK that make nodes Ready, keep their leases and run pods at once.
-const STAGES: [&str; 3] = ["node/fast", "node/heartbeat-with-lease", "pod/fast"];
+/// Stage folders of KWOK that make nodes Ready and keep their leases.
+const NODE_STAGES: [&str; 2] = ["node/fast", "node/heartbeat-with-lease"];
 
 #[derive(Debug)]
 pub(super) struct Layout<'a> {
@@ -151,7 +151,8 @@ impl Layout<'_> {
             .files("kwok-stages")
             .map_err(|source| Error::Components { source })?;
         let mut documents = Vec::new();
-        for folder in STAGES.map(|name| stages.join(name)) {
+        for name in NODE_STAGES.into_iter().chain([kwok.pods.folder()]) {
+            let folder = stages.join(name);
             let entries = fs::read_dir(&folder).map_err(Error::io("read", &folder))?;
             let mut paths = entries
                 .filter_map(Result::ok)

@@ -103,18 +103,57 @@ impl Credentials {
         config
     }
 
-    /// For everybody else. All data is inline: it can be put into a Secret as it is.
-    pub(super) fn kubeconfig(&self, member: &str, user: &str, port: u16, token: &SecretString) -> String {
-        let ca = serde_json::to_value(ByteString(self.ca_pem.clone().into_bytes())).unwrap_or_default();
+    /// For everybody else.
+    pub(super) fn context(&self, member: &str, user: &str, port: u16, token: &SecretString) -> Context {
+        Context {
+            member: member.into(),
+            user: user.into(),
+            port,
+            ca: self.ca_pem.clone(),
+            token: token.clone(),
+        }
+    }
+}
+
+/// What one context of a kubeconfig is made of.
+pub(super) struct Context {
+    member: String,
+    user: String,
+    port: u16,
+    ca: String,
+    token: SecretString,
+}
+
+/// A kubeconfig with these contexts, the first of them current. All data is inline: it can be put into a Secret
+/// as it is.
+pub(super) fn kubeconfig(contexts: &[Context]) -> String {
+    let (mut clusters, mut users, mut names) = (String::new(), String::new(), String::new());
+    for Context {
+        member,
+        user,
+        port,
+        ca,
+        token,
+    } in contexts
+    {
+        let ca = serde_json::to_value(ByteString(ca.clone().into_bytes())).unwrap_or_default();
         let ca = ca.as_str().unwrap_or_default();
         let token = token.expose_secret();
-        format!(
-            "apiVersion: v1\nkind: Config\nclusters:\n- name: {member}\n  cluster:\n    \
-             server: https://127.0.0.1:{port}\n    certificate-authority-data: {ca}\nusers:\n- name: {user}\n  \
-             user:\n    token: {token}\ncontexts:\n- name: {member}\n  context:\n    cluster: {member}\n    \
-             user: {user}\ncurrent-context: {member}\n"
-        )
+        clusters += &format!(
+            "- name: {member}\n  cluster:\n    server: https://127.0.0.1:{port}\n    \
+             certificate-authority-data: {ca}\n"
+        );
+        users += &format!("- name: {member}-{user}\n  user:\n    token: {token}\n");
+        names += &format!("- name: {member}\n  context:\n    cluster: {member}\n    user: {member}-{user}\n");
     }
+    let current = contexts
+        .first()
+        .map(|context| context.member.as_str())
+        .unwrap_or_default();
+    format!(
+        "apiVersion: v1\nkind: Config\nclusters:\n{clusters}users:\n{users}contexts:\n{names}\
+         current-context: {current}\n"
+    )
 }
 
 /// So many bytes of the system's randomness, in hex.

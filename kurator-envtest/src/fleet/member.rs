@@ -12,18 +12,23 @@ use kube::{
     api::{ListParams, PostParams},
 };
 
+use tokio::time::sleep;
+
 use super::{
     Error, Link, MemberSpec, Nodes, Part,
-    credentials::Credentials,
+    credentials::{Context, Credentials, kubeconfig},
     supervisor::{ProcessId, Supervisor},
 };
 use crate::components::Components;
+
+const POLL: Duration = Duration::from_millis(100);
 
 /// A running member: a control plane of its own, and its nodes if it has some.
 #[derive(Debug)]
 pub struct Member {
     pub(super) spec: MemberSpec,
     pub(super) folder: PathBuf,
+    pub(super) logs: PathBuf,
     /// Of the API server itself.
     pub(super) port: u16,
     pub(super) link: Link,
@@ -87,8 +92,12 @@ impl Member {
     /// A kubeconfig with all rights, all data inline. It holds the token of the administrator, which is worth
     /// as much as this member.
     pub fn kubeconfig(&self) -> String {
+        kubeconfig(&[self.context()])
+    }
+
+    pub(super) fn context(&self) -> Context {
         self.credentials
-            .kubeconfig(self.name(), "admin", self.link.port(), self.credentials.admin())
+            .context(self.name(), "admin", self.link.port(), self.credentials.admin())
     }
 
     /// The network between the clients handed out and the API server, with its faults.
@@ -106,9 +115,18 @@ impl Member {
         &self.startup
     }
 
-    /// Log file of a part; gone with the fleet.
+    /// Log file of a part; gone with the fleet, unless it was started with [`crate::FleetBuilder::logs`].
     pub fn log_file(&self, part: Part) -> PathBuf {
-        self.folder.join(format!("{part}.log"))
+        self.logs.join(format!("{part}.log"))
+    }
+
+    /// Whether every part still runs, or is paused, but for those that were killed on purpose.
+    ///
+    /// # Errors
+    /// [`Error::Exited`] with the end of the log of the first that does not.
+    pub fn check(&self) -> Result<(), Error> {
+        let parts = self.processes().keys().copied().collect::<Vec<_>>();
+        parts.into_iter().try_for_each(|part| self.check_alive(part))
     }
 
     /// Freezes a part (SIGSTOP): its connections stay open and nobody answers. Returns when it has stopped.
@@ -169,16 +187,28 @@ impl Member {
                 .map_err(Error::api(self.name(), format!("create node {name}")))?;
             names.push(name);
         }
-        self.wait_for_all(&api, &ListParams::default(), "its nodes are Ready", |known| {
-            let ready = known
-                .iter()
-                .filter(|node| is_ready(node))
-                .filter_map(|node| node.metadata.name.as_ref());
-            let ready = ready.collect::<BTreeSet<_>>();
+        let params = ListParams::default();
+        let ready = self.wait_for_all(&api, &params, "its nodes are Ready", |known| {
+            let ready = known.iter().filter(|node| is_ready(node));
+            let ready = ready
+                .filter_map(|node| node.metadata.name.as_ref())
+                .collect::<BTreeSet<_>>();
             names.iter().all(|name| ready.contains(name))
-        })
-        .await?;
-        Ok(())
+        });
+        tokio::select! {
+            ready = ready => ready.map(|_| ()),
+            exited = self.exited() => Err(exited),
+        }
+    }
+
+    /// The first part that ends by itself.
+    async fn exited(&self) -> Error {
+        loop {
+            if let Err(error) = self.check() {
+                return error;
+            }
+            sleep(POLL).await;
+        }
     }
 
     /// A client that goes straight to the API server, whatever faults the link has.

@@ -21,5 +21,5 @@ pub use self::{
     link::{Cut, Delay, Link, Loss},
     member::{Member, Startup},
     part::Part,
-    spec::{Controllers, MemberSpec, Nodes},
+    spec::{Controllers, MemberSpec, Nodes, Pods},
 };

@@ -19,6 +19,28 @@ pub enum Controllers {
     Tuned,
 }
 
+/// How KWOK plays the life of pods.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Pods {
+    /// Ready as soon as they are bound, gone as soon as they are deleted.
+    #[default]
+    Fast,
+    /// Through all steps of a container's life, each after about a second; annotations such as
+    /// `pod-delete.stage.kwok.x-k8s.io/delay` change the delay of a step.
+    General,
+}
+
+impl Pods {
+    /// Its folder among the stages of KWOK.
+    pub(super) fn folder(self) -> &'static str {
+        match self {
+            Self::Fast => "pod/fast",
+            Self::General => "pod/general",
+        }
+    }
+}
+
 /// What a member consists of. Alone it is etcd and an API server.
 ///
 /// ```
@@ -48,6 +70,7 @@ pub(super) struct Kwok {
     pub(super) nodes: Vec<Nodes>,
     pub(super) config: Vec<String>,
     pub(super) without: Vec<String>,
+    pub(super) pods: Pods,
 }
 
 impl MemberSpec {
@@ -98,6 +121,12 @@ impl MemberSpec {
     /// pods runs real commands.
     pub fn with_kwok_config(mut self, yaml: impl Into<String>) -> Self {
         self.kwok.get_or_insert_default().config.push(yaml.into());
+        self
+    }
+
+    /// Run KWOK with this life of pods.
+    pub fn with_pods(mut self, pods: Pods) -> Self {
+        self.kwok.get_or_insert_default().pods = pods;
         self
     }
 

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     net::{Ipv4Addr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex},
     time::Duration,
@@ -18,7 +18,7 @@ use super::{
     Error, Link, Member, MemberSpec, Part, Startup,
     builder::say,
     control_plane::Layout,
-    credentials::Credentials,
+    credentials::{Credentials, kubeconfig},
     supervisor::{Launch, Supervisor},
 };
 use crate::components::Components;
@@ -35,6 +35,8 @@ pub(super) struct Starting {
     pub(super) components: Arc<Components>,
     pub(super) supervisor: Arc<Supervisor>,
     pub(super) patience: Duration,
+    /// Where logs are kept beyond the fleet.
+    pub(super) logs: Option<PathBuf>,
 }
 
 impl Starting {
@@ -42,6 +44,11 @@ impl Starting {
         let started = Instant::now();
         let folder = self.supervisor.folder().join(&self.spec.name);
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let logs = match &self.logs {
+            Some(kept) => kept.join(&self.spec.name),
+            None => folder.clone(),
+        };
+        fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
         let credentials = Credentials::create(&self.spec.name, &folder.join("credentials"))?;
         let nodes = self
             .spec
@@ -53,6 +60,7 @@ impl Starting {
         let mut member = Member {
             spec: self.spec,
             folder,
+            logs,
             port: 0,
             link,
             credentials,
@@ -76,6 +84,7 @@ impl Starting {
         for nodes in &nodes {
             member.create_nodes(nodes).await?;
         }
+        member.check()?;
         member.startup.complete = started.elapsed();
         say(&format!("member {}: {}", member.name(), member.startup));
         Ok(member)
@@ -90,10 +99,13 @@ impl Member {
                 Some(port) => port,
                 None => free_port().map_err(self.failed(Part::ApiServer, "find a port for"))?,
             };
-            let direct =
-                self.credentials
-                    .kubeconfig(self.name(), "admin", self.port, self.credentials.admin());
-            write(&self.folder.join("control-plane.kubeconfig"), &direct)?;
+            let direct = self
+                .credentials
+                .context(self.name(), "admin", self.port, self.credentials.admin());
+            write(
+                &self.folder.join("control-plane.kubeconfig"),
+                &kubeconfig(&[direct]),
+            )?;
             self.run(Part::ApiServer)?;
             match self.wait_until_ready().await {
                 Ok(version) => {
@@ -176,7 +188,7 @@ impl Member {
         }
     }
 
-    fn check_alive(&self, part: Part) -> Result<(), Error> {
+    pub(super) fn check_alive(&self, part: Part) -> Result<(), Error> {
         let status = self
             .supervisor
             .exit_status(self.process(part)?)

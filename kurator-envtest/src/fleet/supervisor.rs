@@ -139,11 +139,11 @@ impl Supervisor {
         Ok(ProcessId(id))
     }
 
-    /// How the process ended; `None` while it runs or is paused.
+    /// How the process ended by itself; `None` while it runs, is paused, or when it was killed on purpose.
     pub(super) fn exit_status(&self, id: ProcessId) -> io::Result<Option<ExitStatus>> {
         match self.state().children.get_mut(&id.0) {
             Some(child) => child.try_wait(),
-            None => Err(stopped()),
+            None => Ok(None),
         }
     }
 

@@ -97,11 +97,13 @@ impl Member {
             .map_err(|_| self.gave_up(what.into()))
     }
 
+    /// A part that died says more than the time that passed.
     fn gave_up(&self, waited_for: String) -> Error {
-        Error::Timeout {
+        let timeout = Error::Timeout {
             member: self.name().into(),
             waited_for,
             after: self.patience,
-        }
+        };
+        self.check().err().unwrap_or(timeout)
     }
 }
