@@ -150,6 +150,7 @@
 //! Like every library on `k8s-openapi`, this crate leaves the choice of the Kubernetes version to the
 //! application: `cargo add k8s-openapi --features latest`.
 
+pub mod apply;
 pub mod clock;
 pub mod condition;
 pub mod health;

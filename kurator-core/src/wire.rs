@@ -10,6 +10,9 @@ use serde_json::Value;
 pub(crate) struct Seen {
     pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) content_type: String,
+    pub(crate) body: Value,
 }
 
 /// What was asked, in order.
@@ -37,9 +40,19 @@ pub(crate) fn server(answer: impl Fn(&Seen) -> (u16, Value) + Send + 'static) ->
     let record = log.clone();
     tokio::spawn(async move {
         while let Some((request, respond)) = handle.next_request().await {
+            let (head, body) = request.into_parts();
+            let bytes = body.collect_bytes().await.unwrap();
+            let header = |name: &str| {
+                head.headers
+                    .get(name)
+                    .map(|value| value.to_str().unwrap().to_owned())
+            };
             let seen = Seen {
-                method: request.method().to_string(),
-                path: request.uri().path().to_owned(),
+                method: head.method.to_string(),
+                path: head.uri.path().to_owned(),
+                query: head.uri.query().unwrap_or_default().to_owned(),
+                content_type: header("content-type").unwrap_or_default(),
+                body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
             };
             record.0.lock().unwrap().push(seen.clone());
             let (code, body) = answer(&seen);
