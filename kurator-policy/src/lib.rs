@@ -5,3 +5,4 @@
 pub mod api;
 pub mod placement;
 pub mod replicas;
+pub mod rollout;
