@@ -1,8 +1,9 @@
-//! What runs where in a fleet of Kubernetes clusters: placement and replica division.
+//! What runs where in a fleet of Kubernetes clusters: placement, replica division and overrides.
 
 #![allow(clippy::duplicated_attributes, reason = "every printer column has a type")]
 
 pub mod api;
+pub mod overrides;
 pub mod placement;
 pub mod replicas;
 pub mod rollout;
