@@ -3,9 +3,15 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client, api::PostParams, core::ObjectMeta};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, PostParams},
+    core::ObjectMeta,
+    runtime::wait::{Condition, conditions},
+};
 use kurator_envtest::{Controllers, Cut, Delay, Fleet, Loss, Member, MemberSpec, Nodes, Part};
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -192,7 +198,54 @@ async fn data_survive_a_kill_and_restart_of_etcd_and_the_api_server() {
 }
 
 #[tokio::test]
-async fn a_node_is_lost_from_sight_while_kwok_is_dead_and_found_again() {
+async fn a_silent_node_is_lost_alone_and_its_pods_stay_until_it_speaks_again() {
+    let spec = MemberSpec::new("a")
+        .with_controllers(Controllers::Tuned)
+        .with_flag(Part::ControllerManager, "--node-monitor-period=1s")
+        .with_flag(Part::ControllerManager, "--node-monitor-grace-period=6s")
+        .with_flag(Part::Kwok, "--node-lease-duration-seconds=4")
+        .with_nodes(Nodes::new(2));
+    let fleet = Fleet::builder().member(spec).start().await.unwrap();
+    let a = fleet.member("a").unwrap();
+    let client = a.client().unwrap();
+    let pods = Api::<Pod>::default_namespaced(client.clone());
+    let pod = json!({
+        "metadata": {"name": "p"},
+        "spec": {"nodeName": "node-0", "containers": [{"name": "c", "image": "c:1"}]}
+    });
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap())
+        .await
+        .unwrap();
+    a.wait_for(&pods, "p", conditions::is_pod_running())
+        .await
+        .unwrap();
+
+    a.silence_node("node-0").await.unwrap();
+    let nodes = Api::<Node>::all(client);
+    a.wait_for(&nodes, "node-0", has_ready("Unknown")).await.unwrap();
+    assert!(has_ready("True").matches_object(nodes.get_opt("node-1").await.unwrap().as_ref()));
+    pods.delete("p", &DeleteParams::default()).await.unwrap();
+    assert!(pods.get("p").await.unwrap().metadata.deletion_timestamp.is_some());
+
+    a.revive_node("node-0").await.unwrap();
+    a.wait_for(&nodes, "node-0", has_ready("True")).await.unwrap();
+    a.wait_for(&pods, "p", |pod: Option<&Pod>| pod.is_none())
+        .await
+        .unwrap();
+}
+
+fn has_ready(status: &'static str) -> impl Condition<Node> + Send + Sync {
+    move |node: Option<&Node>| {
+        let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_deref());
+        conditions
+            .unwrap_or_default()
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == status)
+    }
+}
+
+#[tokio::test]
+async fn kwok_goes_on_with_new_nodes_after_a_restart() {
     let spec = MemberSpec::new("a")
         .with_controllers(Controllers::Tuned)
         .with_nodes(Nodes::new(1));

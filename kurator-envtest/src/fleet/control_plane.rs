@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Controllers, Error, MemberSpec, Part, credentials::Credentials, spec::Kwok};
+use super::{Controllers, Error, MemberSpec, Part, credentials::Credentials, nodes::SILENT, spec::Kwok};
 use crate::components::Components;
 
 /// Stage folders of KWOK that make nodes Ready and keep their leases.
@@ -140,7 +140,9 @@ impl Layout<'_> {
         Ok(vec![
             format!("--kubeconfig={}", self.inner_kubeconfig().display()),
             format!("--config={}", config.display()),
-            "--manage-all-nodes=true".into(),
+            "--manage-all-nodes=false".into(),
+            // The API server tells KWOK that a node is deleted when it no longer matches.
+            format!("--manage-nodes-with-label-selector=!{SILENT}"),
             "--node-lease-duration-seconds=40".into(),
         ])
     }

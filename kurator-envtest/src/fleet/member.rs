@@ -1,27 +1,19 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Node;
-use kube::{
-    Api, Client, Config,
-    api::{ListParams, PostParams},
-};
-
-use tokio::time::sleep;
+use kube::{Client, Config};
 
 use super::{
-    Error, Link, MemberSpec, Nodes, Part,
+    Error, Link, MemberSpec, Part,
     credentials::{Context, Credentials, kubeconfig},
     supervisor::{ProcessId, Supervisor},
 };
 use crate::components::Components;
-
-const POLL: Duration = Duration::from_millis(100);
 
 /// A running member: a control plane of its own, and its nodes if it has some.
 #[derive(Debug)]
@@ -172,45 +164,6 @@ impl Member {
         Ok(())
     }
 
-    /// Registers nodes and waits until all of them are Ready.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchPart`] when the member has no KWOK to play them, [`Error::Api`] and [`Error::Timeout`].
-    pub async fn create_nodes(&self, nodes: &Nodes) -> Result<(), Error> {
-        self.process(Part::Kwok)?;
-        let api = Api::<Node>::all(self.direct_client()?);
-        let mut names = Vec::new();
-        for node in nodes.objects() {
-            let name = node.metadata.name.clone().unwrap_or_default();
-            api.create(&PostParams::default(), &node)
-                .await
-                .map_err(Error::api(self.name(), format!("create node {name}")))?;
-            names.push(name);
-        }
-        let params = ListParams::default();
-        let ready = self.wait_for_all(&api, &params, "its nodes are Ready", |known| {
-            let ready = known.iter().filter(|node| is_ready(node));
-            let ready = ready
-                .filter_map(|node| node.metadata.name.as_ref())
-                .collect::<BTreeSet<_>>();
-            names.iter().all(|name| ready.contains(name))
-        });
-        tokio::select! {
-            ready = ready => ready.map(|_| ()),
-            exited = self.exited() => Err(exited),
-        }
-    }
-
-    /// The first part that ends by itself.
-    async fn exited(&self) -> Error {
-        loop {
-            if let Err(error) = self.check() {
-                return error;
-            }
-            sleep(POLL).await;
-        }
-    }
-
     /// A client that goes straight to the API server, whatever faults the link has.
     ///
     /// # Errors
@@ -241,15 +194,4 @@ impl Member {
             source,
         }
     }
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_deref());
-    conditions
-        .unwrap_or_default()
-        .iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -8,6 +8,7 @@ mod credentials;
 mod error;
 mod link;
 mod member;
+mod nodes;
 mod part;
 mod spec;
 mod start;
@@ -20,6 +21,7 @@ pub use self::{
     error::Error,
     link::{Cut, Delay, Link, Loss},
     member::{Member, Startup},
+    nodes::Nodes,
     part::Part,
-    spec::{Controllers, MemberSpec, Nodes, Pods},
+    spec::{Controllers, MemberSpec, Pods},
 };

@@ -1,12 +1,6 @@
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    api::core::v1::{Node, NodeSpec, NodeStatus, Taint},
-    apimachinery::pkg::api::resource::Quantity,
-};
-use kube::core::ObjectMeta;
-
-use super::{Error, Part};
+use super::{Error, Nodes, Part};
 
 /// How fast the controller manager of a member works.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -188,146 +182,9 @@ impl MemberSpec {
     }
 }
 
-/// Nodes of one kind, played by KWOK.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Nodes {
-    count: u32,
-    prefix: String,
-    capacity: BTreeMap<String, String>,
-    labels: BTreeMap<String, String>,
-    taints: Vec<Taint>,
-    zones: Vec<String>,
-}
-
-impl Nodes {
-    /// So many nodes, called `node-0` and on, each with 4 CPUs, 16 GiB of memory, 100 GiB of disk and 110 pods.
-    pub fn new(count: u32) -> Self {
-        let capacity = [
-            ("cpu", "4"),
-            ("ephemeral-storage", "100Gi"),
-            ("memory", "16Gi"),
-            ("pods", "110"),
-        ];
-        Self {
-            count,
-            prefix: "node".into(),
-            capacity: capacity.map(|(name, amount)| (name.into(), amount.into())).into(),
-            labels: BTreeMap::new(),
-            taints: Vec::new(),
-            zones: Vec::new(),
-        }
-    }
-
-    /// Call them `<prefix>-0` and on.
-    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
-        self
-    }
-
-    /// Capacity and allocatable amount of a resource, extended ones too, as a Kubernetes quantity.
-    pub fn with_capacity(mut self, resource: impl Into<String>, amount: impl Into<String>) -> Self {
-        self.capacity.insert(resource.into(), amount.into());
-        self
-    }
-
-    /// A label of all of them.
-    pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.labels.insert(key.into(), value.into());
-        self
-    }
-
-    /// A taint of all of them; `effect` as in the core API, such as `NoSchedule`.
-    pub fn with_taint(
-        mut self,
-        key: impl Into<String>,
-        value: impl Into<String>,
-        effect: impl Into<String>,
-    ) -> Self {
-        let value = Some(value.into()).filter(|value| !value.is_empty());
-        self.taints.push(Taint {
-            key: key.into(),
-            value,
-            effect: effect.into(),
-            time_added: None,
-        });
-        self
-    }
-
-    /// Label them with these zones in turn (`topology.kubernetes.io/zone`).
-    pub fn with_zones<Z: Into<String>>(mut self, zones: impl IntoIterator<Item = Z>) -> Self {
-        self.zones = zones.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// How many.
-    pub fn count(&self) -> u32 {
-        self.count
-    }
-
-    /// The objects, as a kubelet would register them.
-    pub fn objects(&self) -> impl Iterator<Item = Node> {
-        (0..self.count).map(|number| self.object(number))
-    }
-
-    fn object(&self, number: u32) -> Node {
-        let name = format!("{}-{number}", self.prefix);
-        let mut labels = self.labels.clone();
-        for (key, value) in [
-            ("kubernetes.io/arch", "amd64"),
-            ("kubernetes.io/hostname", name.as_str()),
-            ("kubernetes.io/os", "linux"),
-        ] {
-            labels.entry(key.into()).or_insert_with(|| value.into());
-        }
-        if let Some(zone) = self.zones.iter().cycle().nth(number as usize) {
-            labels
-                .entry("topology.kubernetes.io/zone".into())
-                .or_insert_with(|| zone.clone());
-        }
-        let capacity = self
-            .capacity
-            .iter()
-            .map(|(resource, amount)| (resource.clone(), Quantity(amount.clone())))
-            .collect::<BTreeMap<_, _>>();
-        Node {
-            metadata: ObjectMeta {
-                name: Some(name),
-                labels: Some(labels),
-                annotations: Some([("kwok.x-k8s.io/node".into(), "fake".into())].into()),
-                ..ObjectMeta::default()
-            },
-            spec: Some(NodeSpec {
-                taints: Some(self.taints.clone()).filter(|taints| !taints.is_empty()),
-                ..NodeSpec::default()
-            }),
-            status: Some(NodeStatus {
-                allocatable: Some(capacity.clone()),
-                capacity: Some(capacity),
-                ..NodeStatus::default()
-            }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn zones_are_dealt_in_turn_and_a_label_wins() {
-        let zone = |nodes: &Nodes| {
-            nodes
-                .objects()
-                .map(|node| node.metadata.labels.unwrap()["topology.kubernetes.io/zone"].clone())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(zone(&Nodes::new(3).with_zones(["a", "b"])), ["a", "b", "a"]);
-        let fixed = Nodes::new(2)
-            .with_zones(["a", "b"])
-            .with_label("topology.kubernetes.io/zone", "c");
-        assert_eq!(zone(&fixed), ["c", "c"]);
-    }
 
     #[test]
     fn a_name_that_would_leave_its_folder_is_refused() {
