@@ -20,7 +20,7 @@
 //! let rollout = Rollout::new(&strategy, "v2", &members).rolling_back_to("v1");
 //! let planned = plan(&rollout, "2026-11-23T12:00:00Z".parse()?);
 //! assert_eq!(planned.verdict, Verdict::Progressing { stage: "canary".to_owned() });
-//! assert_eq!(planned.update, ["a".parse()?]);
+//! assert_eq!(planned.update, ["a".parse::<ClusterName>()?]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
