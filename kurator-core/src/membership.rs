@@ -21,6 +21,10 @@
 //! # }
 //! ```
 
+mod contexts;
+mod hub;
+mod providers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -30,6 +34,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+pub use self::{contexts::KubeconfigContexts, hub::HubMembership, providers::Providers};
 use crate::{
     health::ClusterUid,
     kubeconfig::KubeconfigRef,
