@@ -166,6 +166,8 @@ pub mod selector;
 #[cfg(feature = "client")]
 pub mod connect;
 #[cfg(feature = "client")]
+pub mod execute;
+#[cfg(feature = "client")]
 pub mod kubeconfig;
 #[cfg(feature = "client")]
 pub mod membership;
