@@ -162,7 +162,7 @@ fn a_failed_build_shows_its_end_and_leaves_nothing_that_looks_complete() {
 #[test]
 fn what_a_killed_build_left_is_cleared_and_what_someone_took_away_is_built_again() {
     let rig = Rig::new(BUILDS);
-    let half = rig.path("cache/kubernetes/.building/out");
+    let half = rig.path("cache/kubernetes/.building-1/out");
     fs::create_dir_all(&half).unwrap();
     fs::write(half.join("junk"), "half").unwrap();
     let components = rig.ensure().unwrap();

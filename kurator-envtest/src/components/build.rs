@@ -2,7 +2,7 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -14,6 +14,8 @@ use super::{
 };
 
 const GO_NEEDS: &str = "1.26";
+/// What the name of a folder begins with in which a build is under way.
+const WORK: &str = ".building-";
 const POLL: Duration = Duration::from_millis(100);
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
@@ -34,10 +36,10 @@ pub(super) fn ensure_module(
     if is_complete(&folder, module) {
         return Ok(folder);
     }
-    // Both names are fixed, so that the next build clears what a killed one left.
-    let work = home.join(".building");
+    // A killed build may have left its folder, and even a compiler that still writes there: ours is another.
+    clear(&home)?;
+    let work = home.join(format!("{WORK}{}", process::id()));
     let go_cache = home.join(".go-build");
-    remove(&work)?;
     let build = Build {
         settings,
         module,
@@ -67,6 +69,16 @@ fn lock(path: &Path, group: Group, progress: &mut dyn FnMut(Progress)) -> Result
     }
     file.lock().map_err(Error::io("lock", path))?;
     Ok(file)
+}
+
+fn clear(home: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(home).map_err(Error::io("read", home))? {
+        let entry = entry.map_err(Error::io("read", home))?;
+        if entry.file_name().to_string_lossy().starts_with(WORK) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn remove(folder: &Path) -> Result<(), Error> {
