@@ -1,0 +1,304 @@
+//! One cluster as the planner sees it, kept up to date object by object.
+//!
+//! A [`Model`] is filled from typed objects ([`Model::upsert_pod`] and its siblings), from [`Object`]s, or from the
+//! JSON of `kubectl get ... -o json` ([`Model::from_json`]). The order does not matter: a pod may come before its
+//! node, a budget before the pods it selects. Each change costs time in proportion to the one object, because what
+//! depends on several objects (budgets, free room) is computed when a plan is made.
+//!
+//! What pods of one template have in common (labels, requests, affinities, tolerations) is stored once, so 150,000
+//! pods take tens of megabytes. Strings and templates stay until the model is dropped; a host that re-lists from time
+//! to time and builds a new model sheds those of workloads that are gone.
+//!
+//! ```
+//! use kurator_fleet::scaling::Model;
+//!
+//! let model = Model::from_json(br#"{"kind": "List", "apiVersion": "v1", "items": [
+//!     {"kind": "Node", "apiVersion": "v1", "metadata": {"name": "a"},
+//!      "status": {"allocatable": {"cpu": "2", "memory": "4Gi", "pods": "110"}}},
+//!     {"kind": "Whatever", "apiVersion": "example.com/v1", "metadata": {"name": "ignored"}}
+//! ]}"#)?;
+//! assert_eq!(model.node_count(), 1);
+//!
+//! let error = Model::from_json(b"{\"hello\": 1}").unwrap_err();
+//! assert!(error.to_string().contains("not a Kubernetes object"));
+//! # Ok::<(), kurator_fleet::scaling::ModelError>(())
+//! ```
+
+pub(crate) mod budget;
+pub(crate) mod constraint;
+mod error;
+pub(crate) mod labels;
+pub(crate) mod node;
+mod object;
+pub(crate) mod owner;
+pub(crate) mod peers;
+pub(crate) mod pod;
+pub(crate) mod resources;
+pub(crate) mod symbols;
+pub(crate) mod volume;
+
+use std::sync::Arc;
+
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+
+pub use error::ModelError;
+pub use object::Object;
+
+use self::{
+    budget::BudgetRecord,
+    constraint::Constraint,
+    labels::Labels,
+    node::{AttachLimits, NodeRecord, Slots},
+    owner::Owners,
+    peers::{Peers, Term},
+    pod::{HostPort, PodRecord},
+    resources::Resources,
+    symbols::{Map, Pool, Sym, Symbols, id},
+    volume::{Claims, Volumes},
+};
+
+/// Pods of one namespace with the same labels: what budgets and affinity terms select.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) namespace: Sym,
+    pub(crate) labels: u32,
+    /// Budgets that select it.
+    pub(crate) budgets: Vec<u32>,
+}
+
+/// One cluster's nodes, pods, owners, budgets and volumes. See the [module documentation](self).
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    pub(crate) symbols: Symbols,
+    pub(crate) nodes: Slots<NodeRecord>,
+    pub(crate) node_ids: Map<Sym, u32>,
+    pub(crate) pods: Slots<PodRecord>,
+    pub(crate) pod_ids: Map<(Sym, Arc<str>), u32>,
+    pub(crate) budgets: Slots<BudgetRecord>,
+    pub(crate) budget_ids: Map<(Sym, Arc<str>), u32>,
+    pub(crate) owners: Owners,
+    pub(crate) claims: Claims,
+    pub(crate) volumes: Volumes,
+    pub(crate) attach_limits: AttachLimits,
+    /// Labels of namespaces.
+    pub(crate) namespaces: Map<Sym, Labels>,
+
+    pub(crate) labels: Pool<Labels>,
+    pub(crate) constraints: Pool<Constraint>,
+    pub(crate) peers: Pool<Peers>,
+    pub(crate) terms: Pool<Term>,
+    pub(crate) requests: Pool<Resources>,
+    pub(crate) ports: Pool<Box<[HostPort]>>,
+
+    pub(crate) groups: Vec<Group>,
+    group_ids: Map<(Sym, u32), u32>,
+    /// Groups by namespace and one label.
+    pub(crate) groups_by_label: Map<(Sym, Sym, Sym), Vec<u32>>,
+    pub(crate) groups_by_namespace: Map<Sym, Vec<u32>>,
+    /// Budgets by namespace and the label they are indexed under.
+    budgets_by_label: Map<(Sym, Sym, Sym), Vec<u32>>,
+    /// Budgets that ask for no particular value.
+    budgets_by_namespace: Map<Sym, Vec<u32>>,
+}
+
+impl Model {
+    /// A cluster without objects.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many nodes it has.
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// How many pods it has, finished ones included.
+    pub fn pod_count(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// How many PodDisruptionBudgets it has.
+    pub fn budget_count(&self) -> usize {
+        self.budgets.len()
+    }
+
+    /// Takes in a Namespace, for `namespaceSelector`.
+    ///
+    /// # Errors
+    /// [`ModelError::NoName`].
+    pub fn upsert_namespace(&mut self, namespace: &Namespace) -> Result<(), ModelError> {
+        let name = self.symbols.intern(name_of("Namespace", &namespace.metadata)?);
+        let labels = Labels::new(namespace.metadata.labels.as_ref(), &mut self.symbols);
+        self.namespaces.insert(name, labels);
+        Ok(())
+    }
+
+    /// Forgets a namespace's labels.
+    pub fn remove_namespace(&mut self, name: &str) {
+        if let Some(name) = self.symbols.find(name) {
+            self.namespaces.remove(&name);
+        }
+    }
+
+    /// That every pod that holds room is on a node the model has. Between two events of a live cluster this may
+    /// fail for a moment; in a file it is an error.
+    ///
+    /// # Errors
+    /// [`ModelError::NoNodes`], or [`ModelError::UnknownNode`] for the first such pod by namespace and name.
+    pub fn check_references(&self) -> Result<(), ModelError> {
+        if self.nodes.len() == 0 {
+            return Err(ModelError::NoNodes);
+        }
+        let lost = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| pod.holds_room() && !pod.terminating)
+            .filter_map(|(_, pod)| Some((pod, pod.node?)))
+            .filter(|(_, node)| !self.node_ids.contains_key(node))
+            .min_by_key(|(pod, _)| (&self.symbols[pod.namespace], &*pod.name));
+        match lost {
+            Some((pod, node)) => Err(ModelError::UnknownNode {
+                namespace: self.symbols[pod.namespace].to_owned(),
+                name: pod.name.to_string(),
+                node: self.symbols[node].to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The group of a namespace and labels, with the budgets that select it.
+    fn group(&mut self, namespace: Sym, labels: Labels) -> u32 {
+        let labels = match self.labels.find(&labels) {
+            Some(id) => id,
+            None => self.labels.intern(labels),
+        };
+        if let Some(group) = self.group_ids.get(&(namespace, labels)) {
+            return *group;
+        }
+        let group = id(self.groups.len());
+        let set = &self.labels[labels];
+        let mut budgets: Vec<u32> = Vec::new();
+        let by_label = set
+            .0
+            .iter()
+            .filter_map(|(key, value)| self.budgets_by_label.get(&(namespace, *key, *value)));
+        for budget in by_label
+            .chain(self.budgets_by_namespace.get(&namespace))
+            .flatten()
+        {
+            if let Some(record) = self.budgets.get_mut(*budget)
+                && record
+                    .selector
+                    .as_ref()
+                    .is_some_and(|selector| selector.matches(set))
+            {
+                record.groups.push(group);
+                budgets.push(*budget);
+            }
+        }
+        for (key, value) in &set.0 {
+            self.groups_by_label
+                .entry((namespace, *key, *value))
+                .or_default()
+                .push(group);
+        }
+        self.groups_by_namespace.entry(namespace).or_default().push(group);
+        self.groups.push(Group {
+            namespace,
+            labels,
+            budgets,
+        });
+        self.group_ids.insert((namespace, labels), group);
+        group
+    }
+
+    /// Finds the groups a new budget selects.
+    fn attach(&mut self, at: u32) {
+        let Some(record) = self.budgets.get_mut(at) else {
+            return;
+        };
+        let Some(selector) = &record.selector else { return };
+        let namespace = record.namespace;
+        let mut found: Vec<u32> = Vec::new();
+        match selector.anchor() {
+            Some(pairs) => {
+                for (key, value) in pairs {
+                    self.budgets_by_label
+                        .entry((namespace, key, value))
+                        .or_default()
+                        .push(at);
+                    found.extend(
+                        self.groups_by_label
+                            .get(&(namespace, key, value))
+                            .into_iter()
+                            .flatten(),
+                    );
+                }
+            }
+            None => {
+                self.budgets_by_namespace.entry(namespace).or_default().push(at);
+                found.extend(self.groups_by_namespace.get(&namespace).into_iter().flatten());
+            }
+        }
+        for group in found {
+            if let Some(record_group) = self.groups.get_mut(group as usize)
+                && selector.matches(&self.labels[record_group.labels])
+            {
+                record_group.budgets.push(at);
+                record.groups.push(group);
+            }
+        }
+    }
+
+    /// Undoes [`Model::attach`].
+    fn detach(&mut self, at: u32) {
+        let Some(record) = self.budgets.get_mut(at) else {
+            return;
+        };
+        for group in std::mem::take(&mut record.groups) {
+            if let Some(group) = self.groups.get_mut(group as usize) {
+                group.budgets.retain(|budget| *budget != at);
+            }
+        }
+        let namespace = record.namespace;
+        let Some(selector) = &record.selector else { return };
+        match selector.anchor() {
+            Some(pairs) => {
+                for (key, value) in pairs {
+                    if let Some(list) = self.budgets_by_label.get_mut(&(namespace, key, value)) {
+                        list.retain(|budget| *budget != at);
+                    }
+                }
+            }
+            None => {
+                if let Some(list) = self.budgets_by_namespace.get_mut(&namespace) {
+                    list.retain(|budget| *budget != at);
+                }
+            }
+        }
+    }
+}
+
+fn name_of<'a>(kind: &str, metadata: &'a ObjectMeta) -> Result<&'a str, ModelError> {
+    metadata
+        .name
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| ModelError::NoName {
+            object: kind.to_owned(),
+            field: "metadata.name",
+        })
+}
+
+fn key_of<'a>(kind: &str, metadata: &'a ObjectMeta) -> Result<(&'a str, &'a str), ModelError> {
+    let name = name_of(kind, metadata)?;
+    let namespace = metadata
+        .namespace
+        .as_deref()
+        .filter(|namespace| !namespace.is_empty())
+        .ok_or_else(|| ModelError::NoName {
+            object: format!("{kind} {name}"),
+            field: "metadata.namespace",
+        })?;
+    Ok((namespace, name))
+}

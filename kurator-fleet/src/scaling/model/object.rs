@@ -1,0 +1,244 @@
+//! Objects of any kind the model knows, and the JSON they come in.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet, StatefulSet},
+    core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController},
+    policy::v1::PodDisruptionBudget,
+    storage::v1::CSINode,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Model, ModelError};
+
+/// An object of a kind that matters to scaling.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Object {
+    /// Attach limits of a node.
+    CsiNode(Box<CSINode>),
+    /// Scale of its pods.
+    Deployment(Box<Deployment>),
+    /// Labels, for namespace selectors.
+    Namespace(Box<Namespace>),
+    /// A machine.
+    Node(Box<Node>),
+    /// Where data is.
+    PersistentVolume(Box<PersistentVolume>),
+    /// Which volume a pod uses.
+    PersistentVolumeClaim(Box<PersistentVolumeClaim>),
+    /// What has to move.
+    Pod(Box<Pod>),
+    /// How much may move at once.
+    PodDisruptionBudget(Box<PodDisruptionBudget>),
+    /// Scale of its pods, and the way to their Deployment.
+    ReplicaSet(Box<ReplicaSet>),
+    /// Scale of its pods.
+    ReplicationController(Box<ReplicationController>),
+    /// Scale of its pods.
+    StatefulSet(Box<StatefulSet>),
+}
+
+impl Object {
+    /// Reads the objects of a `kubectl get ... -o json`: a `List`, a list of one kind, or one object. Kinds that do
+    /// not matter to scaling, and unknown fields, are left out.
+    ///
+    /// # Errors
+    /// [`ModelError`] if the bytes are not JSON or not Kubernetes objects, or if one does not decode; the error names
+    /// it.
+    pub fn from_json(json: &[u8]) -> Result<Vec<Self>, ModelError> {
+        let value: Value =
+            serde_json::from_slice(json).map_err(|source| ModelError::NotJson(Box::new(source)))?;
+        let kind = kind(&value, "the input")?.to_owned();
+        let Value::Object(mut fields) = value else {
+            return Err(not_an_object("the input"));
+        };
+        // The items of a PodList need not repeat their kind.
+        let Some(item_kind) = kind.strip_suffix("List") else {
+            return Ok(Self::decode(&kind, Value::Object(fields), 0)?
+                .into_iter()
+                .collect());
+        };
+        let Some(Value::Array(items)) = fields.remove("items") else {
+            return Err(ModelError::NotAnObject {
+                what: format!("the {kind}"),
+                needs: "an array `items`",
+            });
+        };
+        let mut objects = Vec::with_capacity(items.len());
+        for (at, item) in items.into_iter().enumerate() {
+            let what = format!("item {at}");
+            let kind = match item.get("kind") {
+                None if !item_kind.is_empty() && item.is_object() => item_kind.to_owned(),
+                _ => self::kind(&item, &what)?.to_owned(),
+            };
+            objects.extend(Self::decode(&kind, item, at)?);
+        }
+        Ok(objects)
+    }
+
+    fn decode(kind: &str, value: Value, at: usize) -> Result<Option<Self>, ModelError> {
+        // Other groups have a kind `Node` too.
+        let version = value.get("apiVersion").and_then(Value::as_str);
+        let group = match kind {
+            "Deployment" | "ReplicaSet" | "StatefulSet" => "apps/",
+            "PodDisruptionBudget" => "policy/",
+            "CSINode" => "storage.k8s.io/",
+            _ => "v1",
+        };
+        if version.is_some_and(|version| !version.starts_with(group)) {
+            return Ok(None);
+        }
+        Ok(Some(match kind {
+            "CSINode" => Self::CsiNode(typed(kind, value, at)?),
+            "Deployment" => Self::Deployment(typed(kind, value, at)?),
+            "Namespace" => Self::Namespace(typed(kind, value, at)?),
+            "Node" => Self::Node(typed(kind, value, at)?),
+            "PersistentVolume" => Self::PersistentVolume(typed(kind, value, at)?),
+            "PersistentVolumeClaim" => Self::PersistentVolumeClaim(typed(kind, value, at)?),
+            "Pod" => Self::Pod(typed(kind, value, at)?),
+            "PodDisruptionBudget" => Self::PodDisruptionBudget(typed(kind, value, at)?),
+            "ReplicaSet" => Self::ReplicaSet(typed(kind, value, at)?),
+            "ReplicationController" => Self::ReplicationController(typed(kind, value, at)?),
+            "StatefulSet" => Self::StatefulSet(typed(kind, value, at)?),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Kind, namespace and name.
+    pub(in crate::scaling) fn key(&self) -> (&'static str, Option<&str>, Option<&str>) {
+        let (kind, metadata) = match self {
+            Self::CsiNode(object) => ("CSINode", &object.metadata),
+            Self::Deployment(object) => ("Deployment", &object.metadata),
+            Self::Namespace(object) => ("Namespace", &object.metadata),
+            Self::Node(object) => ("Node", &object.metadata),
+            Self::PersistentVolume(object) => ("PersistentVolume", &object.metadata),
+            Self::PersistentVolumeClaim(object) => ("PersistentVolumeClaim", &object.metadata),
+            Self::Pod(object) => ("Pod", &object.metadata),
+            Self::PodDisruptionBudget(object) => ("PodDisruptionBudget", &object.metadata),
+            Self::ReplicaSet(object) => ("ReplicaSet", &object.metadata),
+            Self::ReplicationController(object) => ("ReplicationController", &object.metadata),
+            Self::StatefulSet(object) => ("StatefulSet", &object.metadata),
+        };
+        (kind, metadata.namespace.as_deref(), metadata.name.as_deref())
+    }
+}
+
+fn not_an_object(what: &str) -> ModelError {
+    ModelError::NotAnObject {
+        what: what.to_owned(),
+        needs: "`kind` and `apiVersion`",
+    }
+}
+
+fn kind<'a>(value: &'a Value, what: &str) -> Result<&'a str, ModelError> {
+    match (value.get("kind"), value.get("apiVersion")) {
+        (Some(Value::String(kind)), Some(Value::String(_))) if !kind.is_empty() => Ok(kind),
+        _ => Err(not_an_object(what)),
+    }
+}
+
+fn typed<T: DeserializeOwned>(kind: &str, mut value: Value, at: usize) -> Result<Box<T>, ModelError> {
+    let text = |field: &str| {
+        value
+            .get("metadata")
+            .and_then(|metadata| metadata.get(field))
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
+    let object = match (text("namespace"), text("name")) {
+        (Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}"),
+        (None, Some(name)) => format!("{kind} {name}"),
+        (_, None) => format!("{kind} at item {at}"),
+    };
+    if let Value::Object(fields) = &mut value {
+        // The items of a typed list have neither, and the decoder of the API types does not miss them.
+        fields.remove("kind");
+        fields.remove("apiVersion");
+    }
+    serde_json::from_value(value)
+        .map(Box::new)
+        .map_err(|source| ModelError::Decode {
+            object,
+            source: Box::new(source),
+        })
+}
+
+impl Model {
+    /// The cluster in the output of `kubectl get nodes,pods,pdb,... -A -o json`.
+    ///
+    /// For exact answers give it everything that matters: `nodes,pods,pdb,deployments,replicasets,statefulsets,
+    /// replicationcontrollers,pvc,pv,csinodes,namespaces`. Where owners are missing, an owner's scale is taken from the
+    /// budget's status, else it is the number of its pods.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the object: not JSON, not Kubernetes objects, two with one name, a pod on a node that is
+    /// not there, a number or selector that is not valid.
+    pub fn from_json(json: &[u8]) -> Result<Self, ModelError> {
+        Self::from_objects(&Object::from_json(json)?)
+    }
+
+    /// The cluster of these objects, in any order.
+    ///
+    /// # Errors
+    /// As [`Model::from_json`].
+    pub fn from_objects<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Result<Self, ModelError> {
+        let mut model = Self::new();
+        let mut seen = BTreeSet::new();
+        for object in objects {
+            let (kind, namespace, name) = object.key();
+            if name.is_some() && !seen.insert((kind, namespace, name)) {
+                return Err(ModelError::Duplicate {
+                    object: match (namespace, name.unwrap_or_default()) {
+                        (Some(namespace), name) => format!("{kind} {namespace}/{name}"),
+                        (None, name) => format!("{kind} {name}"),
+                    },
+                });
+            }
+            model.upsert(object)?;
+        }
+        model.check_references()?;
+        Ok(model)
+    }
+
+    /// Takes in an object, new or changed.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the object, which is not taken in then.
+    pub fn upsert(&mut self, object: &Object) -> Result<(), ModelError> {
+        match object {
+            Object::CsiNode(object) => self.upsert_csi_node(object),
+            Object::Deployment(object) => self.upsert_deployment(object),
+            Object::Namespace(object) => self.upsert_namespace(object),
+            Object::Node(object) => self.upsert_node(object),
+            Object::PersistentVolume(object) => self.upsert_volume(object),
+            Object::PersistentVolumeClaim(object) => self.upsert_claim(object),
+            Object::Pod(object) => self.upsert_pod(object),
+            Object::PodDisruptionBudget(object) => self.upsert_budget(object),
+            Object::ReplicaSet(object) => self.upsert_replica_set(object),
+            Object::ReplicationController(object) => self.upsert_replication_controller(object),
+            Object::StatefulSet(object) => self.upsert_stateful_set(object),
+        }
+    }
+
+    /// Forgets an object.
+    pub fn remove(&mut self, object: &Object) {
+        let (kind, namespace, name) = object.key();
+        let (namespace, name) = (namespace.unwrap_or_default(), name.unwrap_or_default());
+        match object {
+            Object::CsiNode(_) => self.remove_csi_node(name),
+            Object::Namespace(_) => self.remove_namespace(name),
+            Object::Node(_) => self.remove_node(name),
+            Object::PersistentVolume(_) => self.remove_volume(name),
+            Object::PersistentVolumeClaim(_) => self.remove_claim(namespace, name),
+            Object::Pod(_) => self.remove_pod(namespace, name),
+            Object::PodDisruptionBudget(_) => self.remove_budget(namespace, name),
+            Object::Deployment(_)
+            | Object::ReplicaSet(_)
+            | Object::ReplicationController(_)
+            | Object::StatefulSet(_) => self.remove_owner(kind, namespace, name),
+        }
+    }
+}
