@@ -1,0 +1,351 @@
+//! Which candidates go.
+
+use super::{
+    Blocker, DrainPolicy,
+    candidate::{Review, by_name},
+    replay::{Outcome, replay},
+    stage::{Preference, Stage},
+    view::View,
+};
+use crate::scaling::model::symbols::{Map, id};
+
+/// Up to this many candidates, every combination is tried before fewer nodes than asked for are accepted.
+const EXHAUSTIVE: usize = 12;
+
+/// Combinations tried at most, in a cluster of fifty nodes.
+const COMBINATIONS: usize = 5_000;
+
+/// Dead ends the search for a tight fit of one node's pods may meet.
+const DEAD_ENDS: u32 = 1_000;
+
+/// In a cluster of up to this many nodes, every node that stays is tried for the sake of its explanation; in a larger
+/// one an eighth of this number.
+const EXPLAINED: usize = 512;
+
+/// The search for a tight fit is for clusters of up to this many nodes; larger ones have other candidates.
+const TIGHT: usize = 64;
+
+/// Finds `asked` candidates that can go together, preferred ones first, and plays them through.
+pub(super) fn choose<'v, 'm>(
+    view: &'v View<'m>,
+    policy: &DrainPolicy,
+    asked: u32,
+    reviews: Vec<Review>,
+) -> Outcome {
+    let mut stage = Stage::new(view);
+    let asked = asked as usize;
+    let mut refused: Map<u32, Vec<Blocker>> = Map::default();
+    let free: Vec<usize> = (0..reviews.len())
+        .filter(|at| reviews[*at].blockers.is_empty())
+        .collect();
+    loop {
+        let open: Vec<usize> = free
+            .iter()
+            .copied()
+            .filter(|at| !refused.contains_key(&reviews[*at].rank))
+            .collect();
+        let mut chosen = Chosen::default();
+        for preference in [Preference::Spread, Preference::Pack] {
+            let found = greedy(&mut stage, &reviews, &open, asked, preference);
+            if found.nodes.len() > chosen.nodes.len() || chosen.failed.is_empty() && chosen.nodes.is_empty() {
+                chosen = found;
+            }
+            if chosen.nodes.len() >= asked.min(open.len()) {
+                break;
+            }
+        }
+        if chosen.nodes.len() < asked.min(open.len()) && open.len() <= EXHAUSTIVE {
+            exhaustive(&mut stage, &reviews, &open, asked.min(open.len()), &mut chosen);
+        }
+        stage.undo_to(0);
+        match replay(view, policy, &mut stage, &reviews, &chosen) {
+            Ok(played) => {
+                let mut failed = chosen.failed;
+                failed.extend(refused);
+                let stuck = beside(&mut stage, &reviews, &chosen.nodes, &failed);
+                return Outcome::new(view, played, &chosen.nodes, reviews, failed, stuck);
+            }
+            // A node that fits at no moment of any order is out; the rest is chosen again without it.
+            Err((rank, blockers)) => {
+                stage.undo_to(0);
+                refused.insert(rank, blockers);
+            }
+        }
+    }
+}
+
+/// What keeps nodes that were not tried, besides what forbids them: pods that would not fit anywhere either. After the
+/// chosen nodes are gone, for as many nodes as leaves the plan fast.
+pub(super) fn beside(
+    stage: &mut Stage<'_, '_>,
+    reviews: &[Review],
+    chosen: &[usize],
+    failed: &Map<u32, Vec<Blocker>>,
+) -> Map<u32, Vec<Blocker>> {
+    let mut stuck = Map::default();
+    let limit = if stage.view.len() <= EXPLAINED {
+        EXPLAINED
+    } else {
+        EXPLAINED / 8
+    };
+    let untried = (0..reviews.len())
+        .filter(|at| !chosen.contains(at) && failed.get(&reviews[*at].rank).is_none_or(Vec::is_empty))
+        .take(limit);
+    for at in untried {
+        let mark = stage.mark();
+        stage.cordon(reviews[at].rank, true);
+        if let Err(blockers) = empty(stage, &reviews[at], Preference::Spread, true) {
+            stuck.insert(reviews[at].rank, blockers);
+        }
+        stage.undo_to(mark);
+    }
+    stuck
+}
+
+/// Nodes that go, as places in the list of reviews, and why tried ones do not.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chosen {
+    pub(super) nodes: Vec<usize>,
+    pub(super) failed: Map<u32, Vec<Blocker>>,
+    /// Where each pod went.
+    pub(super) landing: Map<u32, u32>,
+}
+
+fn greedy(
+    stage: &mut Stage<'_, '_>,
+    reviews: &[Review],
+    open: &[usize],
+    asked: usize,
+    preference: Preference,
+) -> Chosen {
+    stage.undo_to(0);
+    let mut chosen = Chosen::default();
+    let mut queue = open.iter().copied();
+    let mut batch: Vec<usize> = queue.by_ref().take(asked).collect();
+    // All of them are closed before the first is emptied, so that nothing moves onto one that goes later.
+    batch.iter().for_each(|at| stage.cordon(reviews[*at].rank, true));
+    let mut later: Vec<usize> = Vec::new();
+    while !batch.is_empty() {
+        for at in std::mem::take(&mut batch) {
+            if empty(stage, &reviews[at], preference, false).is_ok() {
+                chosen.nodes.push(at);
+            } else {
+                stage.cordon(reviews[at].rank, false);
+                later.push(at);
+                if let Some(next) = queue.next() {
+                    stage.cordon(reviews[next].rank, true);
+                    batch.push(next);
+                }
+            }
+        }
+    }
+    // Nodes that failed are room for others now, so a second look may help; what still fails is explained.
+    for at in later {
+        if chosen.nodes.len() < asked {
+            stage.cordon(reviews[at].rank, true);
+            match empty(stage, &reviews[at], preference, true) {
+                Ok(()) => chosen.nodes.push(at),
+                Err(blockers) => {
+                    stage.cordon(reviews[at].rank, false);
+                    chosen.failed.insert(reviews[at].rank, blockers);
+                }
+            }
+        } else {
+            chosen.failed.insert(reviews[at].rank, Vec::new());
+        }
+    }
+    record_landing(stage, reviews, &mut chosen);
+    chosen
+}
+
+fn record_landing(stage: &Stage<'_, '_>, reviews: &[Review], chosen: &mut Chosen) {
+    for at in &chosen.nodes {
+        for mover in &reviews[*at].movers {
+            chosen.landing.insert(mover.pod, stage.node_of(mover.pod));
+        }
+    }
+}
+
+/// Moves everything off a closed node, what came to it before included, or changes nothing and says what is in the
+/// way, if that is asked for.
+fn empty(
+    stage: &mut Stage<'_, '_>,
+    review: &Review,
+    preference: Preference,
+    explain: bool,
+) -> Result<(), Vec<Blocker>> {
+    let start = stage.mark();
+    let mut pods: Vec<u32> = review.movers.iter().map(|mover| mover.pod).collect();
+    pods.extend_from_slice(stage.arrived(review.rank));
+    hardest_first(stage.view, &mut pods);
+    pods.iter().for_each(|pod| stage.lift(*pod));
+    let lifted = stage.mark();
+    let second = match preference {
+        Preference::Pack => Preference::Spread,
+        Preference::Spread => Preference::Pack,
+    };
+    for preference in [preference, second] {
+        if pods
+            .iter()
+            .all(|pod| stage.place(*pod, preference, None).is_some())
+        {
+            stage.remove_node(review.rank);
+            return Ok(());
+        }
+        stage.undo_to(lifted);
+    }
+    let mut dead_ends = DEAD_ENDS;
+    if stage.view.len() <= TIGHT && pods.len() <= 24 && fit(stage, &pods, &mut dead_ends) {
+        stage.remove_node(review.rank);
+        return Ok(());
+    }
+    stage.undo_to(lifted);
+    let blockers = if explain {
+        no_room(stage, &pods, preference)
+    } else {
+        Vec::new()
+    };
+    stage.undo_to(start);
+    Err(blockers)
+}
+
+/// Depth-first search for a place for every pod.
+fn fit(stage: &mut Stage<'_, '_>, pods: &[u32], dead_ends: &mut u32) -> bool {
+    let Some((pod, rest)) = pods.split_first() else {
+        return true;
+    };
+    let options = stage.options(*pod);
+    for option in options {
+        let mark = stage.mark();
+        if stage.place(*pod, Preference::Spread, Some(option)).is_some() && fit(stage, rest, dead_ends) {
+            return true;
+        }
+        stage.undo_to(mark);
+        if *dead_ends == 0 {
+            return false;
+        }
+    }
+    *dead_ends = dead_ends.saturating_sub(1);
+    false
+}
+
+/// Places what fits of the lifted pods, and explains the others.
+pub(super) fn no_room(stage: &mut Stage<'_, '_>, pods: &[u32], preference: Preference) -> Vec<Blocker> {
+    let view = stage.view;
+    let mut stuck: Vec<u32> = Vec::new();
+    for pod in pods {
+        if stage.place(*pod, preference, None).is_none() {
+            stuck.push(*pod);
+        }
+    }
+    stuck.sort_unstable_by(|a, b| by_name(view, *a, *b));
+    stuck
+        .into_iter()
+        .map(|pod| {
+            let requests = &view.model.requests[view.pod(pod).requests];
+            Blocker::NoRoom {
+                pod: view.pod_name(pod),
+                cpu: requests.cpu,
+                memory: requests.memory,
+                refused: stage.refusals(pod),
+            }
+        })
+        .collect()
+}
+
+/// Pods with rules first, then the large ones; names break ties.
+pub(super) fn hardest_first(view: &View<'_>, pods: &mut [u32]) {
+    let model = view.model;
+    pods.sort_by_cached_key(|at| {
+        let pod = view.pod(*at);
+        let requests = &model.requests[pod.requests];
+        let constraint = &model.constraints[pod.constraint];
+        let bound = !pod.claims.is_empty() || !model.ports[pod.ports].is_empty();
+        let rules = !model.peers[pod.peers].is_empty();
+        let picky = !constraint.selector.is_empty() || constraint.terms.is_some();
+        let freedom = u8::from(!bound) + u8::from(!rules) + u8::from(!picky);
+        // A core weighs as much as four gibibytes.
+        let size = i128::from(requests.cpu) * (4 << 30) / 1000 + i128::from(requests.memory);
+        (
+            freedom,
+            -size,
+            model.symbols[pod.namespace].to_owned(),
+            pod.name.to_string(),
+        )
+    });
+}
+
+/// Tries every combination, the largest and then the most preferred first.
+fn exhaustive(
+    stage: &mut Stage<'_, '_>,
+    reviews: &[Review],
+    open: &[usize],
+    asked: usize,
+    chosen: &mut Chosen,
+) {
+    let mut left = COMBINATIONS / (1 + stage.view.len() / 50);
+    for size in (chosen.nodes.len() + 1..=asked).rev() {
+        let mut picked: Vec<usize> = (0..size).collect();
+        loop {
+            if left == 0 {
+                return;
+            }
+            left -= 1;
+            let combination: Vec<usize> = picked.iter().filter_map(|at| open.get(*at).copied()).collect();
+            if let Some(mut found) = all_go(stage, reviews, &combination) {
+                for at in open {
+                    if !combination.contains(at) {
+                        let why = chosen.failed.remove(&reviews[*at].rank).unwrap_or_default();
+                        found.failed.insert(reviews[*at].rank, why);
+                    }
+                }
+                *chosen = found;
+                return;
+            }
+            if !next_combination(&mut picked, open.len()) {
+                break;
+            }
+        }
+    }
+}
+
+fn all_go(stage: &mut Stage<'_, '_>, reviews: &[Review], combination: &[usize]) -> Option<Chosen> {
+    for preference in [Preference::Spread, Preference::Pack] {
+        stage.undo_to(0);
+        combination
+            .iter()
+            .for_each(|at| stage.cordon(reviews[*at].rank, true));
+        if combination
+            .iter()
+            .all(|at| empty(stage, &reviews[*at], preference, false).is_ok())
+        {
+            let mut chosen = Chosen {
+                nodes: combination.to_vec(),
+                ..Chosen::default()
+            };
+            record_landing(stage, reviews, &mut chosen);
+            return Some(chosen);
+        }
+    }
+    None
+}
+
+/// The next set of places in lexicographic order.
+fn next_combination(picked: &mut [usize], of: usize) -> bool {
+    let size = picked.len();
+    for at in (0..size).rev() {
+        if picked[at] < of - size + at {
+            picked[at] += 1;
+            for next in at + 1..size {
+                picked[next] = picked[next - 1] + 1;
+            }
+            return true;
+        }
+    }
+    false
+}
+
+/// How many.
+pub(super) fn number(len: usize) -> u32 {
+    id(len)
+}
