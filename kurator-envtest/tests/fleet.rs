@@ -344,3 +344,33 @@ async fn a_flag_replaces_ours_of_the_same_name() {
         .unwrap();
     assert_eq!(pod.spec.unwrap().service_account_name.as_deref(), Some("default"));
 }
+
+#[tokio::test]
+async fn members_join_and_leave_a_running_fleet() {
+    let mut fleet = Fleet::builder().members(["a"]).start().await.unwrap();
+    let twice = fleet.add(MemberSpec::new("a")).await.unwrap_err();
+    assert!(matches!(twice, Error::DuplicateMember { .. }), "{twice}");
+    let client = fleet.add(MemberSpec::new("b")).await.unwrap().client().unwrap();
+    client.apiserver_version().await.unwrap();
+
+    let bad = MemberSpec::new("c").with_flag(Part::ApiServer, "--no-such-flag");
+    assert!(matches!(fleet.add(bad).await.unwrap_err(), Error::Exited { .. }));
+    assert!(!fleet.folder().join("c").exists());
+
+    fleet.remove("a").unwrap();
+    assert!(!fleet.folder().join("a").exists());
+    assert!(matches!(
+        fleet.member("a").unwrap_err(),
+        Error::UnknownMember { .. }
+    ));
+    client.apiserver_version().await.unwrap();
+    fleet.add(MemberSpec::new("a")).await.unwrap();
+    assert_eq!(
+        fleet
+            .members()
+            .iter()
+            .map(|member| member.name())
+            .collect::<Vec<_>>(),
+        ["b", "a"]
+    );
+}

@@ -1,69 +1,20 @@
 use std::{
+    collections::BTreeSet,
     env,
     io::{self, Write},
-    path::{Path, PathBuf},
+    mem,
+    path::{self, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{
-    Error, Member, MemberSpec,
-    credentials::{kubeconfig, random},
-    start::Starting,
-    supervisor::Supervisor,
-};
+use super::{Error, Fleet, Member, MemberSpec, credentials::random, start::Starting, supervisor::Supervisor};
 use crate::components::{Components, Settings};
 
 /// More at once only makes each of them slower.
 const STARTED_AT_ONCE: usize = 4;
-
-/// Running members. Dropping it kills every process of theirs and removes their folder; so does the end of the
-/// test process, whatever ends it.
-#[derive(Debug)]
-pub struct Fleet {
-    members: Vec<Member>,
-    supervisor: Arc<Supervisor>,
-}
-
-impl Fleet {
-    /// A fleet to describe and start.
-    pub fn builder() -> FleetBuilder {
-        FleetBuilder {
-            members: Vec::new(),
-            settings: None,
-            patience: Duration::from_secs(120),
-            logs: None,
-        }
-    }
-
-    /// The members, in the order in which they were described.
-    pub fn members(&self) -> &[Member] {
-        &self.members
-    }
-
-    /// A member by its name.
-    ///
-    /// # Errors
-    /// [`Error::UnknownMember`].
-    pub fn member(&self, name: &str) -> Result<&Member, Error> {
-        self.members
-            .iter()
-            .find(|member| member.name() == name)
-            .ok_or_else(|| Error::UnknownMember { member: name.into() })
-    }
-
-    /// A kubeconfig with all rights and a context for each member, under its name.
-    pub fn kubeconfig(&self) -> String {
-        kubeconfig(&self.members.iter().map(Member::context).collect::<Vec<_>>())
-    }
-
-    /// Folder with the data and logs of all members; gone with the fleet.
-    pub fn folder(&self) -> &Path {
-        self.supervisor.folder()
-    }
-}
 
 /// Describes a [`Fleet`].
 #[derive(Clone, Debug)]
@@ -76,6 +27,15 @@ pub struct FleetBuilder {
 }
 
 impl FleetBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            members: Vec::new(),
+            settings: None,
+            patience: Duration::from_secs(120),
+            logs: None,
+        }
+    }
+
     /// Adds a member.
     pub fn member(mut self, spec: MemberSpec) -> Self {
         self.members.push(spec);
@@ -111,41 +71,39 @@ impl FleetBuilder {
     ///
     /// # Errors
     /// [`Error`]: the programs cannot be had, or a member did not start. Nothing is left behind.
-    pub async fn start(self) -> Result<Fleet, Error> {
-        for (index, spec) in self.members.iter().enumerate() {
-            spec.check()?;
-            if self
-                .members
-                .iter()
-                .take(index)
-                .any(|other| other.name == spec.name)
-            {
-                return Err(Error::DuplicateMember {
-                    member: spec.name.clone(),
-                });
-            }
-        }
-        let components = Arc::new(self.find_components().await?);
+    pub async fn start(mut self) -> Result<Fleet, Error> {
+        let specs = mem::take(&mut self.members);
+        check(&[], &specs)?;
+        // Before there is anything to clean up, since it may take minutes and fail.
+        self.find_components(&specs).await?;
         // Short: the path of a Unix socket may have about 100 bytes.
         let folder = env::temp_dir().join(format!("kurator-envtest-{}", random(6)?));
+        let folder = path::absolute(&folder).map_err(Error::io("name", folder))?;
         let supervisor = Arc::new(Supervisor::start(&folder).map_err(|source| Error::Watchdog { source })?);
-        let patience = self.patience;
-        let logs = self.logs;
-        let members = stream::iter(self.members)
+        let members = self.start_members(&supervisor, specs).await?;
+        Ok(Fleet::new(members, supervisor, self))
+    }
+
+    pub(super) async fn start_members(
+        &self,
+        supervisor: &Arc<Supervisor>,
+        specs: Vec<MemberSpec>,
+    ) -> Result<Vec<Member>, Error> {
+        let components = Arc::new(self.find_components(&specs).await?);
+        stream::iter(specs)
             .map(|spec| {
                 let starting = Starting {
                     spec,
                     components: Arc::clone(&components),
-                    supervisor: Arc::clone(&supervisor),
-                    patience,
-                    logs: logs.clone(),
+                    supervisor: Arc::clone(supervisor),
+                    patience: self.patience,
+                    logs: self.logs.clone(),
                 };
                 starting.run()
             })
             .buffered(STARTED_AT_ONCE)
-            .try_collect::<Vec<_>>()
-            .await?;
-        Ok(Fleet { members, supervisor })
+            .try_collect()
+            .await
     }
 
     /// [`FleetBuilder::start`] for a test without a runtime.
@@ -156,14 +114,13 @@ impl FleetBuilder {
         block_on(self.start())
     }
 
-    async fn find_components(&self) -> Result<Components, Error> {
+    async fn find_components(&self, specs: &[MemberSpec]) -> Result<Components, Error> {
         let settings = match &self.settings {
             Some(settings) => Ok(settings.clone()),
             None => Settings::from_env(),
         };
         let settings = settings.map_err(|source| Error::Components { source })?;
-        let mut names = self
-            .members
+        let mut names = specs
             .iter()
             .flat_map(MemberSpec::parts)
             .map(|part| part.name())
@@ -174,11 +131,25 @@ impl FleetBuilder {
             Components::ensure_binaries(&settings, &names, &mut |step| say(&step.to_string()))
         })
         .await
-        .map_err(|source| Error::Watchdog {
+        .map_err(|source| Error::Runtime {
             source: io::Error::other(source),
         })?
         .map_err(|source| Error::Components { source })
     }
+}
+
+/// Names that can be folders, each of them once.
+pub(super) fn check(members: &[Member], specs: &[MemberSpec]) -> Result<(), Error> {
+    let mut names = members.iter().map(Member::name).collect::<BTreeSet<_>>();
+    for spec in specs {
+        spec.check()?;
+        if !names.insert(spec.name()) {
+            return Err(Error::DuplicateMember {
+                member: spec.name().into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// On a thread of its own: the caller may be inside a runtime already.
@@ -186,7 +157,7 @@ fn block_on<T: Send>(work: impl Future<Output = Result<T, Error>> + Send) -> Res
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime
-            .map_err(|source| Error::Watchdog { source })?
+            .map_err(|source| Error::Runtime { source })?
             .block_on(work)
     };
     std::thread::scope(|scope| scope.spawn(run).join())

@@ -104,6 +104,13 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// No runtime, or no thread of it, to start the fleet on.
+    #[error("failed to run the start of the fleet")]
+    Runtime {
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// The process that cleans up cannot be started.
     #[error("failed to start the watchdog that cleans up after the fleet (it needs /bin/sh)")]
     Watchdog {

@@ -150,6 +150,11 @@ impl Member {
         self.supervisor.kill(process).map_err(self.failed(part, "kill"))
     }
 
+    pub(super) fn kill_all(&self) -> Result<(), Error> {
+        let parts = self.processes().keys().copied().collect::<Vec<_>>();
+        parts.into_iter().try_for_each(|part| self.kill(part))
+    }
+
     /// Starts a part again with the same data, port and flags; kills it first if it runs. Returns when the API
     /// server is ready again, if the part is etcd or the API server; other parts are back at work soon after.
     ///

@@ -10,6 +10,7 @@ mod link;
 mod member;
 mod nodes;
 mod part;
+mod running;
 mod spec;
 mod start;
 mod supervisor;
@@ -17,11 +18,12 @@ mod wait;
 
 pub use self::{
     account::Account,
-    builder::{Fleet, FleetBuilder},
+    builder::FleetBuilder,
     error::Error,
     link::{Cut, Delay, Link, Loss},
     member::{Member, Startup},
     nodes::Nodes,
     part::Part,
+    running::Fleet,
     spec::{Controllers, MemberSpec, Pods},
 };

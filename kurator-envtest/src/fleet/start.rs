@@ -15,7 +15,7 @@ use kube::{Api, Client};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Error, Link, Member, MemberSpec, Part, Startup,
+    Error, Link, Member, MemberSpec, Nodes, Part, Startup,
     builder::say,
     control_plane::Layout,
     credentials::{Credentials, kubeconfig},
@@ -70,28 +70,39 @@ impl Starting {
             startup: Startup::default(),
             patience: self.patience,
         };
-        member.run(Part::Etcd)?;
-        member.start_api_server().await?;
-        member.link.forward_to(member.port);
-        member.startup.control_plane = started.elapsed();
-        let own = member.kubeconfig();
-        write(&member.kubeconfig_file(), &own)?;
-        for part in [Part::ControllerManager, Part::Scheduler, Part::Kwok] {
-            if member.spec.parts().any(|asked| asked == part) {
-                member.run(part)?;
+        match member.bring_up(&nodes, started).await {
+            Ok(()) => Ok(member),
+            Err(error) => {
+                // The fleet may go on without it. What fails here is cleaned up with the fleet.
+                let _ = member.kill_all();
+                let _ = fs::remove_dir_all(&member.folder);
+                Err(error)
             }
         }
-        for nodes in &nodes {
-            member.create_nodes(nodes).await?;
-        }
-        member.check()?;
-        member.startup.complete = started.elapsed();
-        say(&format!("member {}: {}", member.name(), member.startup));
-        Ok(member)
     }
 }
 
 impl Member {
+    async fn bring_up(&mut self, nodes: &[Nodes], started: Instant) -> Result<(), Error> {
+        self.run(Part::Etcd)?;
+        self.start_api_server().await?;
+        self.link.forward_to(self.port);
+        self.startup.control_plane = started.elapsed();
+        write(&self.kubeconfig_file(), &self.kubeconfig())?;
+        for part in [Part::ControllerManager, Part::Scheduler, Part::Kwok] {
+            if self.spec.parts().any(|asked| asked == part) {
+                self.run(part)?;
+            }
+        }
+        for nodes in nodes {
+            self.create_nodes(nodes).await?;
+        }
+        self.check()?;
+        self.startup.complete = started.elapsed();
+        say(&format!("member {}: {}", self.name(), self.startup));
+        Ok(())
+    }
+
     async fn start_api_server(&mut self) -> Result<(), Error> {
         let mut wanted = self.spec.port;
         loop {
