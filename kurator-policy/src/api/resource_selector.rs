@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.name) && has(self.labelSelector))")
-    .message("give either name or labelSelector: with a name, the labels would not be looked at"))]
+    .message("give either name or labelSelector, not both"))]
 pub struct ResourceSelector {
     /// Group and version of the objects, such as `apps/v1`, or `v1` for the core group.
     #[schemars(length(min = 1, max = 253))]
