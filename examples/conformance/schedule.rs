@@ -113,7 +113,7 @@ pub(crate) fn answer(case: &Value) -> Result<(&'static str, Value), Box<dyn std:
         .with_dialect(Dialect::Karmada)
         .with_detail(Detail::Decision);
     match Planner::new(options)
-        .place(&index, &policy, &workload, &running)
+        .place(&index, &policy, &workload, &running, fleet.taken_at())
         .outcome
     {
         Ok(placed) => Ok((

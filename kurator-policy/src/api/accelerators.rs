@@ -12,7 +12,7 @@ use super::weight::Weight;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceConstraint {
-    /// The extended resource, for example `nvidia.com/gpu`, or a DRA device class.
+    /// The extended resource, for example `nvidia.com/gpu`.
     #[schemars(length(min = 1, max = 317))]
     pub name: String,
     /// What the type of the hardware must be; none means any type.

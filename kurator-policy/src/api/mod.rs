@@ -58,8 +58,8 @@ pub use override_policy::{
 };
 pub use placement::Placement;
 pub use replica_scheduling::{
-    DynamicWeight, ReplicaDivisionPreference, ReplicaScheduling, ReplicaSchedulingType, StaticClusterWeight,
-    WeightPreference,
+    ClusterLimit, DynamicWeight, GroupWeight, Rebalancing, ReplicaDivisionPreference, ReplicaScheduling,
+    ReplicaSchedulingType, ScalePath, StaticClusterWeight, SurviveClusterLoss, WeightLevel, WeightPreference,
 };
 pub use resource_selector::ResourceSelector;
 pub use spread_constraint::{SpreadConstraint, SpreadField};

@@ -4,6 +4,7 @@ use kurator_core::observe::ModelGrade;
 
 use super::amount::Amount;
 use super::bits::Bits;
+use super::hardware::Hardware;
 use super::index::{FleetIndex, units};
 use super::nodes;
 use super::options::Dialect;
@@ -28,6 +29,7 @@ pub(super) fn fill(
     candidates: &Bits,
     fleet: &FleetIndex,
     workload: &Workload,
+    hardware: &Hardware,
     dialect: Dialect,
 ) {
     let request = request(workload);
@@ -69,7 +71,7 @@ pub(super) fn fill(
             *slot = pods.unwrap_or(*slot).min(replicas);
         }
         if let Some(nodes) = fleet.nodes.get(at).and_then(Option::as_ref) {
-            *slot = (*slot).min(nodes::room(nodes, workload, &request));
+            *slot = (*slot).min(nodes::room(nodes, workload, hardware, &request));
         }
     }
 }

@@ -71,6 +71,7 @@ impl Question<'_> {
         {
             keep.set(at, false);
         }
+        policy.hardware.filter(keep);
         if !plugins.filters.is_empty() {
             scratch.copy_from(keep);
             for at in scratch.iter() {
@@ -143,6 +144,18 @@ impl Question<'_> {
             .any(|evicting| name == evicting.as_str())
         {
             return Some(ClusterReason::Evicting);
+        }
+        let mut hardware = policy.hardware.constraints.iter();
+        let short = hardware.find_map(|constraint| {
+            let found = constraint.found.get(at).copied().unwrap_or(0);
+            (found < constraint.wanted).then(|| ClusterReason::HardwareMissing {
+                resource: constraint.asked.name.clone(),
+                found,
+                wanted: constraint.wanted,
+            })
+        });
+        if short.is_some() {
+            return short;
         }
         plugins.filters.iter().find_map(|filter| {
             let objection = filter.objection(workload, name)?;

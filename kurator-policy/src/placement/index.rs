@@ -3,11 +3,15 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use kurator_core::names::ClusterName;
 use kurator_core::observe::{ClusterView, HealthStatus, ModelGrade, NodeView, Snapshot, Taint};
 use kurator_core::quantity::Quantity;
 
 use super::bits::Bits;
+use super::hardware::Hardware;
+use super::workload::Workload;
+use super::{capacity, nodes};
 
 /// A fleet prepared for planning.
 ///
@@ -41,6 +45,8 @@ pub struct FleetIndex {
     pub(super) taints: BTreeMap<Taint, Bits>,
     pub(super) deleting: Bits,
     pub(super) unready: Bits,
+    /// Since when each cluster has been ready, where that is known.
+    pub(super) ready_since: Vec<Option<Timestamp>>,
     /// Clusters whose sums are known.
     pub(super) summed: Bits,
     pub(super) pods: Vec<u64>,
@@ -111,6 +117,7 @@ impl FleetIndex {
                 self.models.insert(at, Vec::new());
                 self.nodes.insert(at, None);
                 self.pods.insert(at, 0);
+                self.ready_since.insert(at, None);
                 for column in self.free.values_mut() {
                     column.free.insert(at, 0);
                 }
@@ -129,6 +136,7 @@ impl FleetIndex {
         self.models.remove(at);
         self.nodes.remove(at);
         self.pods.remove(at);
+        self.ready_since.remove(at);
         for column in self.free.values_mut() {
             column.free.remove(at);
         }
@@ -155,6 +163,7 @@ impl FleetIndex {
         self.unready = Bits::none(len);
         self.summed = Bits::none(len);
         self.pods.resize(len, 0);
+        self.ready_since.resize(len, None);
         self.models.resize(len, Vec::new());
         self.nodes.resize(len, None);
     }
@@ -240,6 +249,9 @@ impl FleetIndex {
         self.deleting.set(at, cluster.deleting);
         self.unready
             .set(at, cluster.health.status == HealthStatus::NotReady);
+        if let Some(since) = self.ready_since.get_mut(at) {
+            *since = cluster.health.since.filter(|_| cluster.health.is_ready());
+        }
         self.summed.set(at, cluster.resources.is_some());
         if let Some(pods) = self.pods.get_mut(at) {
             *pods = cluster
@@ -296,6 +308,28 @@ impl Values {
             found.or(bits);
         }
         found
+    }
+}
+
+impl FleetIndex {
+    /// Takes the room of `replicas` more of a workload from a cluster, as if they ran there.
+    pub(super) fn reserve(&mut self, at: usize, workload: &Workload, hardware: &Hardware, replicas: u64) {
+        if let Some(pods) = self.pods.get_mut(at) {
+            *pods = pods.saturating_sub(replicas);
+        }
+        let request = capacity::request(workload);
+        for &(resource, amount) in &request {
+            if let Some(free) = self
+                .free
+                .get_mut(resource)
+                .and_then(|column| column.free.get_mut(at))
+            {
+                *free = free.saturating_sub(amount.saturating_mul(replicas));
+            }
+        }
+        if let Some(nodes) = self.nodes.get_mut(at).and_then(Option::as_mut) {
+            nodes::reserve(nodes, workload, hardware, &request, replicas);
+        }
     }
 }
 

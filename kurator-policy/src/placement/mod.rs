@@ -1,29 +1,39 @@
 //! The scheduling pass: which clusters a workload runs in, and with how many replicas.
 
+mod affected;
 mod amount;
 mod bits;
+mod bounded;
 mod capacity;
 mod divide;
 mod filter;
 mod gang;
+mod gang_fit;
 mod groups;
+mod hardware;
 mod index;
 mod levels;
+mod limits;
 mod nodes;
 mod options;
+mod plan;
 mod planner;
 mod plugins;
 mod policy;
 mod policy_error;
 mod reason;
+mod reasons;
+mod rebalance;
 mod select;
 mod spread;
 mod workload;
 
+pub use affected::affected;
 pub use amount::Amount;
 pub use gang::{Gang, Role};
 pub use index::FleetIndex;
 pub use options::{Detail, Dialect, PlanOptions};
+pub use plan::{Difference, Move, Planned, plan};
 pub use planner::{Decision, Placed, Planner};
 pub use plugins::{Filter, ReplicaEstimator, Score};
 pub use policy::Prepared;

@@ -1,19 +1,25 @@
 //! The pass over one workload: filter, estimate, select, divide.
 
+use std::fmt;
+
+use jiff::Timestamp;
 use kurator_core::names::ClusterName;
 use kurator_core::reason::Reason;
 use kurator_core::report::Report;
 use serde::{Deserialize, Serialize};
 
 use super::bits::Bits;
+use super::bounded::{self, approach};
 use super::capacity;
 use super::divide::{TierDivider, Tiered};
 use super::filter::Question;
+use super::gang_fit::{self, Fit};
 use super::index::FleetIndex;
 use super::options::{Detail, Dialect, PlanOptions};
 use super::plugins::{Filter, Plugins, ReplicaEstimator, Score};
-use super::policy::{Group, How, Prepared};
-use super::reason::{ClusterReason, Limit, ShareOf, Unplaced};
+use super::policy::{Group, Prepared};
+use super::reason::{ClusterReason, Unplaced};
+use super::rebalance::{budget, rebalance, stable};
 use super::select::{self, Field};
 use super::workload::{Running, Workload};
 use crate::replicas::TieOrder;
@@ -28,6 +34,17 @@ pub struct Placed {
     /// The affinity group they were chosen from, if the policy has groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<String>,
+    /// Replicas that found no place, where the policy allows to place a part.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing: u32,
+    /// Replicas that are still to move in later passes, where the policy rebalances.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub moving: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Placed {
@@ -57,19 +74,29 @@ pub struct Decision {
     pub reasons: Report<ClusterName, ClusterReason>,
 }
 
-impl std::fmt::Display for Decision {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// `cluster=replicas` by name, and what is special about it.
+impl fmt::Display for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (cluster, replicas)) in self.clusters.iter().enumerate() {
+            write!(f, "{}{cluster}={replicas}", if index == 0 { "" } else { " " })?;
+        }
+        if let Some(affinity) = &self.affinity {
+            write!(f, " (affinity group {affinity})")?;
+        }
+        if self.missing > 0 {
+            write!(f, ", {} find no room", self.missing)?;
+        }
+        if self.moving > 0 {
+            write!(f, ", {} still to move", self.moving)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
-            Ok(placed) => {
-                f.write_str("placed:")?;
-                for (cluster, replicas) in &placed.clusters {
-                    write!(f, " {cluster}={replicas}")?;
-                }
-                if let Some(affinity) = &placed.affinity {
-                    write!(f, " (affinity group {affinity})")?;
-                }
-                writeln!(f)?;
-            }
+            Ok(placed) => writeln!(f, "placed: {placed}")?,
             Err(unplaced) => writeln!(f, "not placed: {}: {unplaced}", unplaced.token())?,
         }
         self.reasons.fmt(f)
@@ -99,7 +126,7 @@ impl std::fmt::Display for Decision {
 /// let index = FleetIndex::new(&fleet);
 /// let policy = Prepared::new(&placement, &index, Dialect::Kurator)?;
 /// let web = Workload::new("default/web", "apps/v1", "Deployment").with_replicas(8).with_request("cpu", "1".parse()?);
-/// let decision = Planner::new(PlanOptions::default()).place(&index, &policy, &web, &Running::default());
+/// let decision = Planner::new(PlanOptions::default()).place(&index, &policy, &web, &Running::default(), fleet.taken_at());
 /// let placed = decision.outcome.map_err(|unplaced| unplaced.to_string())?;
 /// assert_eq!((placed.replicas_in("prod"), placed.replicas_in("dr")), (6, 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -107,18 +134,23 @@ impl std::fmt::Display for Decision {
 #[derive(Debug, Default)]
 pub struct Planner<'p> {
     pub(super) options: PlanOptions,
-    plugins: Plugins<'p>,
-    keep: Bits,
+    pub(super) plugins: Plugins<'p>,
+    pub(super) keep: Bits,
     scratch: Bits,
     targets: Bits,
-    ranked: Vec<u32>,
+    pub(super) ranked: Vec<u32>,
     tier: Vec<u8>,
     score: Vec<u64>,
-    room: Vec<u64>,
+    pub(super) room: Vec<u64>,
     available: Vec<u64>,
-    previous: Vec<u32>,
+    pub(super) previous: Vec<u32>,
     listed: Vec<u32>,
-    assigned: Vec<u32>,
+    pub(super) assigned: Vec<u32>,
+    missing: u32,
+    moving: u32,
+    keep_only: Option<Bits>,
+    /// Clusters a gang was tried in, how many of its members fit there, and how many had to.
+    pub(super) gang_fits: Vec<(u32, u32, u32)>,
     divider: TierDivider,
 }
 
@@ -152,15 +184,15 @@ impl<'p> Planner<'p> {
         self
     }
 
-    /// Places one workload.
+    /// Places one workload. `now` matters only to policies that rebalance.
     pub fn place(
         &mut self,
         fleet: &FleetIndex,
         policy: &Prepared,
         workload: &Workload,
         running: &Running,
+        now: Timestamp,
     ) -> Decision {
-        self.note_running(fleet, running);
         let in_use = running.affinity.as_deref().filter(|_| !running.fresh);
         let first = in_use
             .and_then(|name| {
@@ -170,28 +202,42 @@ impl<'p> Planner<'p> {
                     .position(|group| group.name.as_deref() == Some(name))
             })
             .unwrap_or(0);
+        let rebalancing = policy
+            .limits
+            .as_ref()
+            .and_then(|limits| limits.rebalancing.as_ref());
+        if let Some(rebalancing) = rebalancing.filter(|_| workload.replicas.is_some()) {
+            let stable = stable(fleet, rebalancing, now);
+            for group in policy.groups.iter().take(first) {
+                if let Some(decision) = self.go_back(fleet, policy, group, workload, running, &stable) {
+                    return decision;
+                }
+            }
+        }
+        let stable = rebalancing.map(|rebalancing| stable(fleet, rebalancing, now));
         let mut failed = None;
         for group in policy.groups.iter().skip(first) {
+            self.note_running(fleet, running);
+            let targets = self.targets.clone();
+            let dialect = self.options.dialect;
             let question = Question {
                 fleet,
                 policy,
                 group,
                 workload,
                 running,
-                targets: &std::mem::take(&mut self.targets),
-                dialect: self.options.dialect,
+                targets: &targets,
+                dialect,
             };
-            let outcome = self.attempt(&question);
+            let outcome = self.attempt(&question, stable.as_ref());
             let mut reasons = Report::default();
             if self.options.detail == Detail::Full {
                 self.give_reasons(&question, outcome.is_ok(), &mut reasons);
             }
-            self.targets = question.targets.clone();
             match outcome {
                 Ok(()) => {
-                    let placed = self.placed(fleet, group, workload);
                     return Decision {
-                        outcome: Ok(placed),
+                        outcome: Ok(self.placed(fleet, group, workload)),
                         reasons,
                     };
                 }
@@ -210,6 +256,63 @@ impl<'p> Planner<'p> {
             outcome: Err(unplaced),
             reasons,
         }
+    }
+
+    /// Moves a part of what runs to an affinity group before the one in use; `None` if it cannot have the workload.
+    fn go_back(
+        &mut self,
+        fleet: &FleetIndex,
+        policy: &Prepared,
+        group: &Group,
+        workload: &Workload,
+        running: &Running,
+        stable: &Bits,
+    ) -> Option<Decision> {
+        let replicas = workload.replicas?;
+        let fresh = Running {
+            fresh: true,
+            ..running.clone()
+        };
+        self.note_running(fleet, running);
+        let today = self.previous.clone();
+        if today.iter().map(|&replicas| u64::from(replicas)).sum::<u64>() != u64::from(replicas) {
+            return None;
+        }
+        let targets = self.targets.clone();
+        let dialect = self.options.dialect;
+        let question = Question {
+            fleet,
+            policy,
+            group,
+            workload,
+            running: &fresh,
+            targets: &targets,
+            dialect,
+        };
+        self.keep_only = Some(stable.clone());
+        let outcome = self.attempt(&question, Some(stable));
+        self.keep_only = None;
+        outcome.ok()?;
+        let rebalancing = policy.limits.as_ref()?.rebalancing.as_ref()?;
+        self.moving = approach(
+            &today,
+            &mut self.assigned,
+            budget(rebalancing, replicas),
+            TieOrder::of_uid(&workload.uid),
+        );
+        let mut reasons = Report::default();
+        if self.options.detail == Detail::Full {
+            self.give_reasons(&question, true, &mut reasons);
+        }
+        let mut placed = self.placed(fleet, group, workload);
+        placed.clusters = named(fleet, &self.assigned);
+        if self.moving > 0 {
+            placed.affinity.clone_from(&running.affinity);
+        }
+        Some(Decision {
+            outcome: Ok(placed),
+            reasons,
+        })
     }
 
     fn note_running(&mut self, fleet: &FleetIndex, running: &Running) {
@@ -231,7 +334,7 @@ impl<'p> Planner<'p> {
     }
 
     /// One full pass with one affinity group. What was found stays in the working memory.
-    fn attempt(&mut self, question: &Question<'_>) -> Result<(), Unplaced> {
+    fn attempt(&mut self, question: &Question<'_>, stable: Option<&Bits>) -> Result<(), Unplaced> {
         let Question {
             fleet,
             policy,
@@ -240,12 +343,19 @@ impl<'p> Planner<'p> {
         } = *question;
         let mut keep = std::mem::take(&mut self.keep);
         question.filter(&mut keep, &mut self.scratch, &self.plugins);
+        if let Some(only) = &self.keep_only {
+            keep.and(only);
+        }
         self.keep = keep;
+        (self.missing, self.moving) = (0, 0);
         if self.keep.is_empty() {
             return Err(self.nobody(question));
         }
         let replicas = workload.replicas.unwrap_or(0);
         self.measure(question, replicas);
+        if workload.gang.is_some() {
+            return self.place_gang(question);
+        }
         self.note_tiers(question);
         let field = Field {
             tier: &self.tier,
@@ -287,7 +397,76 @@ impl<'p> Planner<'p> {
             listed: &self.listed,
             fresh: question.running.fresh,
         };
-        self.divider.divide(&tiered, &mut self.assigned)
+        let Some(limits) = &policy.limits else {
+            return self.divider.divide(&tiered, &mut self.assigned);
+        };
+        let divided = bounded::divide(&tiered, limits, fleet)?;
+        self.missing = divided.missing;
+        self.assigned = divided.assigned;
+        if let (Some(rebalancing), Some(stable)) = (&limits.rebalancing, stable) {
+            self.moving = rebalance(&tiered, limits, fleet, rebalancing, stable, &mut self.assigned);
+        }
+        Ok(())
+    }
+
+    /// Keeps a gang where it runs, or finds the first cluster that its minimum fits into.
+    fn place_gang(&mut self, question: &Question<'_>) -> Result<(), Unplaced> {
+        let Question {
+            fleet,
+            policy,
+            workload,
+            targets,
+            ..
+        } = *question;
+        let Some(gang) = &workload.gang else { return Ok(()) };
+        self.note_tiers(question);
+        let field = Field {
+            tier: &self.tier,
+            score: &self.score,
+            available: &self.available,
+        };
+        select::rank(&mut self.ranked, &self.keep, &field);
+        let previous = &self.previous;
+        let runs = |at: &u32| {
+            targets.has(*at as usize) && previous.get(*at as usize).is_some_and(|&replicas| replicas > 0)
+        };
+        let mut best = Fit { fit: 0, wanted: 0 };
+        self.gang_fits.clear();
+        let mut home = self.ranked.iter().copied().find(runs);
+        for &at in &self.ranked {
+            if home.is_some() {
+                break;
+            }
+            let nodes = fleet
+                .nodes
+                .get(at as usize)
+                .and_then(Option::as_ref)
+                .map_or(&[][..], Vec::as_slice);
+            let ready = question.dialect == Dialect::Karmada || !fleet.unready.has(at as usize);
+            let found = gang_fit::fit(gang, workload, if ready { nodes } else { &[] }, &policy.hardware);
+            self.gang_fits.push((at, found.fit, found.wanted));
+            if found.fit == found.wanted {
+                home = Some(at);
+            }
+            if found.fit >= best.fit {
+                best = found;
+            }
+        }
+        let Some(home) = home else {
+            self.ranked.clear();
+            return Err(Unplaced::Gang {
+                fit: best.fit,
+                wanted: best.wanted,
+            });
+        };
+        self.ranked.clear();
+        self.ranked.push(home);
+        self.assigned.clear();
+        self.assigned.resize(fleet.len(), 0);
+        if let Some(slot) = self.assigned.get_mut(home as usize) {
+            *slot = workload.replicas.unwrap_or(0);
+        }
+        Ok(())
     }
 
     /// Room, what is available for the selection, and scores.
@@ -300,7 +479,15 @@ impl<'p> Planner<'p> {
             ..
         } = *question;
         if workload.replicas.is_some() {
-            capacity::fill(&mut self.room, &self.keep, fleet, workload, self.options.dialect);
+            let hardware = &question.policy.hardware;
+            capacity::fill(
+                &mut self.room,
+                &self.keep,
+                fleet,
+                workload,
+                hardware,
+                self.options.dialect,
+            );
         } else {
             // What has no replicas fits everywhere.
             self.room.clear();
@@ -344,14 +531,34 @@ impl<'p> Planner<'p> {
         }
     }
 
+    /// Tiers in the order in which room is used up: the affinity group before what takes its overflow, and in each of
+    /// them the hardware that is liked most first.
     fn note_tiers(&mut self, question: &Question<'_>) {
         self.tier.clear();
         self.tier.resize(question.fleet.len(), 0);
-        for (number, tier) in question.group.tiers.iter().enumerate().skip(1) {
-            for at in tier.iter() {
-                if let (Some(slot), Ok(number)) = (self.tier.get_mut(at), u8::try_from(number)) {
-                    *slot = number;
+        let liked = &question.policy.hardware.liked;
+        let tiers = &question.group.tiers;
+        if liked.is_empty() {
+            for (number, tier) in tiers.iter().enumerate().skip(1) {
+                for at in tier.iter() {
+                    if let (Some(slot), Ok(number)) = (self.tier.get_mut(at), u8::try_from(number)) {
+                        *slot = number;
+                    }
                 }
+            }
+            return;
+        }
+        let place = |at: usize| {
+            let tier = tiers.iter().position(|tier| tier.has(at)).unwrap_or(usize::MAX);
+            (tier, std::cmp::Reverse(liked.get(at).copied().unwrap_or(0)))
+        };
+        let mut places: Vec<_> = self.keep.iter().map(place).collect();
+        places.sort_unstable();
+        places.dedup();
+        for at in self.keep.iter() {
+            let rank = places.binary_search(&place(at)).unwrap_or(0);
+            if let Some(slot) = self.tier.get_mut(at) {
+                *slot = u8::try_from(rank).unwrap_or(u8::MAX);
             }
         }
     }
@@ -371,112 +578,13 @@ impl<'p> Planner<'p> {
         Placed {
             clusters,
             affinity: group.name.clone(),
+            missing: self.missing,
+            moving: self.moving,
         }
     }
+}
 
-    fn nobody(&self, question: &Question<'_>) -> Unplaced {
-        let mut dropped = std::collections::BTreeMap::<String, usize>::new();
-        if self.options.detail == Detail::Full {
-            for at in 0..question.fleet.len() {
-                if let Some(reason) = question.objection(at, &self.plugins) {
-                    *dropped.entry(reason.token().to_owned()).or_default() += 1;
-                }
-            }
-        }
-        Unplaced::NoCluster {
-            clusters: question.fleet.len(),
-            dropped: dropped.into_iter().collect(),
-        }
-    }
-
-    fn give_reasons(
-        &self,
-        question: &Question<'_>,
-        divided: bool,
-        reasons: &mut Report<ClusterName, ClusterReason>,
-    ) {
-        let Question {
-            fleet,
-            workload,
-            policy,
-            running,
-            ..
-        } = *question;
-        let kept = |at: usize| self.keep.has(at);
-        let runs: u64 = self.previous.iter().map(|&replicas| u64::from(replicas)).sum();
-        let wanted = u64::from(workload.replicas.unwrap_or(0));
-        let chosen = {
-            let mut chosen = Bits::none(fleet.len());
-            for &at in &self.ranked {
-                chosen.set(at as usize, true);
-            }
-            chosen
-        };
-        let total: u64 = match &policy.how {
-            How::Static(weights) => chosen
-                .iter()
-                .filter_map(|at| weights.get(at))
-                .fold(0, |sum, w| sum.saturating_add(*w)),
-            _ => 0,
-        };
-        for (at, name) in fleet.names.iter().enumerate() {
-            if !kept(at) {
-                if let Some(objection) = question.objection(at, &self.plugins) {
-                    reasons.add(name.clone(), objection);
-                }
-                continue;
-            }
-            if workload.replicas.is_some() && !matches!(policy.how, How::Static(_) | How::Duplicated) {
-                let room = self.room.get(at).copied().unwrap_or(0);
-                let limit = if self.options.dialect == Dialect::Kurator && fleet.unready.has(at) {
-                    Limit::NotReady
-                } else {
-                    capacity::limit(at, room, fleet, workload)
-                };
-                reasons.add(
-                    name.clone(),
-                    ClusterReason::Room {
-                        replicas: room,
-                        limit,
-                    },
-                );
-            }
-            if !divided {
-                continue;
-            }
-            if !chosen.has(at) {
-                reasons.add(name.clone(), ClusterReason::Outranked { group: None });
-                continue;
-            }
-            let share = match &policy.how {
-                _ if workload.replicas.is_none() => ShareOf::NotDivided,
-                How::Duplicated => ShareOf::Copy,
-                How::Static(weights) => match weights.get(at) {
-                    Some(&weight) if total > 0 => ShareOf::Weight { weight, total },
-                    _ => ShareOf::Weight {
-                        weight: 1,
-                        total: chosen.count() as u64,
-                    },
-                },
-                _ if running.fresh => ShareOf::Fresh,
-                _ if runs == wanted => ShareOf::Kept,
-                _ if runs < wanted => ShareOf::Grown,
-                _ => ShareOf::Shrunk,
-            };
-            let replicas = self.assigned.get(at).copied().unwrap_or(0);
-            let previous = running
-                .clusters
-                .iter()
-                .find(|(cluster, _)| name == cluster.as_str())
-                .map_or(0, |(_, replicas)| *replicas);
-            reasons.add(
-                name.clone(),
-                ClusterReason::Assigned {
-                    replicas,
-                    previous,
-                    share,
-                },
-            );
-        }
-    }
+fn named(fleet: &FleetIndex, assigned: &[u32]) -> Vec<(ClusterName, u32)> {
+    let pairs = fleet.names.iter().cloned().zip(assigned.iter().copied());
+    pairs.filter(|(_, replicas)| *replicas > 0).collect()
 }

@@ -6,7 +6,9 @@ use kurator_core::observe::{Taint, TaintEffect};
 use kurator_core::selector::LabelMatcher;
 
 use super::bits::Bits;
+use super::hardware::Hardware;
 use super::index::FleetIndex;
+use super::limits::Limits;
 use super::options::Dialect;
 use super::policy_error::PolicyError;
 use super::spread::Level;
@@ -25,6 +27,9 @@ pub struct Prepared {
     pub(super) tolerations: Vec<Toleration>,
     pub(super) levels: Vec<Level>,
     pub(super) how: How,
+    pub(super) hardware: Hardware,
+    /// `None` if the policy demands nothing beyond its strategy.
+    pub(super) limits: Option<Limits>,
 }
 
 /// One affinity group: its own clusters, then those of each group that takes what does not fit.
@@ -57,6 +62,8 @@ impl Prepared {
             tolerations: placement.cluster_tolerations.clone(),
             levels: levels(placement, fleet, dialect)?,
             how: how(placement, fleet)?,
+            hardware: Hardware::new(placement, fleet),
+            limits: Limits::new(placement, fleet)?,
         })
     }
 }

@@ -52,6 +52,25 @@ pub enum PolicyError {
         /// What it spreads by.
         by: String,
     },
+    /// A minimum is above a maximum for the same cluster.
+    #[error("{at}: minReplicas {min} is above maxReplicas {max}; lower it")]
+    LimitRange {
+        /// Which limit, or which cluster several limits meet in.
+        at: String,
+        /// The minimum.
+        min: u32,
+        /// The maximum.
+        max: u32,
+    },
+    /// `surviveClusterLoss` sets both of its fields, or neither.
+    #[error("surviveClusterLoss: exactly one of minAvailable and minAvailablePercent must be set")]
+    SurviveClusterLoss,
+    /// A level of `hierarchy` sets both `groupByField` and `groupByLabel`, or neither.
+    #[error("hierarchy[{index}]: exactly one of groupByField and groupByLabel must be set")]
+    GroupBy {
+        /// Which level.
+        index: usize,
+    },
 }
 
 impl Reason for PolicyError {
@@ -60,6 +79,8 @@ impl Reason for PolicyError {
             Self::Selector { .. } => "InvalidSelector",
             Self::Toleration { .. } => "InvalidToleration",
             Self::TwoAffinities => "InvalidAffinity",
+            Self::LimitRange { .. } | Self::SurviveClusterLoss => "InvalidLimits",
+            Self::GroupBy { .. } => "InvalidWeights",
             Self::SpreadBy { .. } | Self::SpreadRange { .. } | Self::SpreadTwice { .. } => "InvalidSpread",
         }
     }

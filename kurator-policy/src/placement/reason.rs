@@ -201,6 +201,13 @@ pub enum Unplaced {
         /// The replicas to place.
         wanted: u64,
     },
+    /// No cluster holds the minimum of the gang at the same time.
+    Gang {
+        /// How many of its members fit where most of them do.
+        fit: u32,
+        /// How many have to run together.
+        wanted: u32,
+    },
     /// The limits for single clusters contradict the number of replicas.
     Limits {
         /// What contradicts what.
@@ -329,6 +336,7 @@ impl Reason for Unplaced {
             Self::NoCluster { .. } => "NoClusterFits",
             Self::Spread { .. } | Self::SpreadRoom { .. } | Self::SpreadCrosses { .. } => "SpreadNotMet",
             Self::NoRoom { .. } => "Unschedulable",
+            Self::Gang { .. } => "GangDoesNotFit",
             Self::Limits { .. } => "LimitsConflict",
             Self::Overflow { .. } => "Overflow",
         }
@@ -375,6 +383,11 @@ impl fmt::Display for Unplaced {
                     "{missing} of {wanted} replicas find no room: there is room for {room}"
                 )
             }
+            Self::Gang { fit, wanted } => write!(
+                f,
+                "no cluster has nodes for the {wanted} members that must run together; at best {fit} fit, {} are missing",
+                wanted.saturating_sub(*fit)
+            ),
             Self::Limits { conflict } => f.write_str(conflict),
             Self::Overflow { what } => write!(f, "the sum of {what} is too large to be counted"),
         }

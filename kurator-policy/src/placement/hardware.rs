@@ -1,0 +1,163 @@
+//! Hardware a policy asks of a cluster, read from its nodes.
+
+use kurator_core::observe::NodeView;
+
+use super::bits::Bits;
+use super::index::FleetIndex;
+use super::nodes;
+use super::workload::Workload;
+use crate::api::{AcceleratorOperator, AcceleratorRequirement, Placement, ResourceConstraint};
+
+/// The hardware of one policy, by position.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hardware {
+    pub(super) constraints: Vec<Constraint>,
+    /// The sum of the weights of the preferences each cluster satisfies; empty without preferences.
+    pub(super) liked: Vec<u64>,
+}
+
+/// One constraint, with what each cluster has for it.
+#[derive(Clone, Debug)]
+pub(super) struct Constraint {
+    pub(super) asked: ResourceConstraint,
+    pub(super) wanted: u64,
+    pub(super) found: Vec<u64>,
+}
+
+/// The node labels that may name the type of the hardware behind a resource.
+fn type_labels(resource: &str) -> [String; 4] {
+    [
+        format!("{resource}.product"),
+        format!("{resource}.product-name"),
+        "cloud.google.com/gke-accelerator".to_owned(),
+        "accelerator".to_owned(),
+    ]
+}
+
+impl Hardware {
+    pub(super) fn new(placement: &Placement, fleet: &FleetIndex) -> Self {
+        let constraints = placement.resource_constraints.iter().map(|asked| Constraint {
+            asked: asked.clone(),
+            wanted: u64::from(asked.min_quantity.unwrap_or(1)),
+            found: (0..fleet.len()).map(|at| found(asked, at, fleet)).collect(),
+        });
+        let constraints: Vec<Constraint> = constraints.collect();
+        let mut liked = Vec::new();
+        if !placement.preference.is_empty() {
+            let mut resources: Vec<&str> = placement
+                .resource_constraints
+                .iter()
+                .map(|asked| asked.name.as_str())
+                .collect();
+            if resources.is_empty() {
+                resources.extend(["nvidia.com/gpu", "amd.com/gpu"]);
+            }
+            liked.extend((0..fleet.len()).map(|at| {
+                let nodes = fleet
+                    .nodes
+                    .get(at)
+                    .and_then(Option::as_ref)
+                    .map_or(&[][..], Vec::as_slice);
+                let satisfied = placement.preference.iter().filter(|preference| {
+                    nodes.iter().any(|node| {
+                        resources.iter().any(|resource| {
+                            node.allocatable.contains_key(*resource)
+                                && satisfies(node, resource, &preference.preference)
+                        })
+                    })
+                });
+                satisfied.fold(0_u64, |sum, preference| {
+                    sum.saturating_add(preference.weight.get())
+                })
+            }));
+        }
+        Self { constraints, liked }
+    }
+
+    /// Takes out the clusters that offer too little.
+    pub(super) fn filter(&self, keep: &mut Bits) {
+        for constraint in &self.constraints {
+            for (at, &found) in constraint.found.iter().enumerate() {
+                if found < constraint.wanted {
+                    keep.set(at, false);
+                }
+            }
+        }
+    }
+
+    /// Whether a node has the type its resources are asked to have.
+    pub(super) fn admits(&self, node: &NodeView, workload: &Workload) -> bool {
+        self.constraints.iter().all(|constraint| {
+            let asked = &constraint.asked;
+            // A replica that takes none of it may run beside it.
+            !workload.request.contains_key(&asked.name)
+                || asked
+                    .requirements
+                    .iter()
+                    .all(|requirement| satisfies(node, &asked.name, requirement))
+        })
+    }
+}
+
+/// The free units on nodes of a fitting type. Where the nodes are not known, the sum counts only if any type will do.
+fn found(asked: &ResourceConstraint, at: usize, fleet: &FleetIndex) -> u64 {
+    match fleet.nodes.get(at).and_then(Option::as_ref) {
+        Some(nodes) => {
+            let fitting = nodes.iter().filter(|node| {
+                node.ready
+                    && !node.unschedulable
+                    && asked
+                        .requirements
+                        .iter()
+                        .all(|requirement| satisfies(node, &asked.name, requirement))
+            });
+            fitting.fold(0_u64, |sum, node| {
+                sum.saturating_add(nodes::free(node, &asked.name))
+            })
+        }
+        None if asked.requirements.is_empty() => fleet
+            .free
+            .get(&asked.name)
+            .and_then(|column| column.free.get(at))
+            .copied()
+            .unwrap_or(0),
+        None => 0,
+    }
+}
+
+fn satisfies(node: &NodeView, resource: &str, requirement: &AcceleratorRequirement) -> bool {
+    let named = match &requirement.key {
+        Some(key) => node.labels.get(key),
+        None => type_labels(resource)
+            .iter()
+            .find_map(|label| node.labels.get(label)),
+    };
+    let one_of = || named.is_some_and(|named| requirement.values.iter().any(|value| is(named, value)));
+    match requirement.operator {
+        AcceleratorOperator::In => one_of(),
+        // Hardware of no known type might be what is to be avoided.
+        AcceleratorOperator::NotIn => named.is_some() && !one_of(),
+        AcceleratorOperator::Exists => named.is_some(),
+    }
+}
+
+/// Whether a product name is, or has as one of its words, a type.
+fn is(named: &str, value: &str) -> bool {
+    named.eq_ignore_ascii_case(value)
+        || named
+            .split(['-', '_', ' ', '.', '/'])
+            .any(|word| word.eq_ignore_ascii_case(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_a_word_of_the_product_name() {
+        assert!(is("NVIDIA-A100-SXM4-80GB", "a100"));
+        assert!(is("nvidia-tesla-t4", "T4"));
+        assert!(!is("NVIDIA-A100-SXM4-80GB", "a10"));
+        assert!(is("a100", "A100"));
+    }
+}
