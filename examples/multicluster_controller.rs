@@ -10,11 +10,11 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::{controller::Action, watcher};
 use kube::{Api, ResourceExt};
-use kurator_core::clock::SystemClock;
-use kurator_core::connect::{ClientPurpose, ClusterConnector};
-use kurator_core::membership::KubeconfigContexts;
-use kurator_core::multicluster::shard::{ReplicaId, ShardOptions, Shards};
-use kurator_core::multicluster::{Members, MembersOptions, ReconcileContext, UniformController};
+use kurator::core::clock::SystemClock;
+use kurator::core::connect::{ClientPurpose, ClusterConnector};
+use kurator::core::membership::KubeconfigContexts;
+use kurator::core::multicluster::shard::{ReplicaId, ShardOptions, Shards};
+use kurator::core::multicluster::{Members, MembersOptions, ReconcileContext, UniformController};
 use serde_json::json;
 
 async fn greet(map: Arc<ConfigMap>, context: Arc<ReconcileContext<()>>) -> Result<Action, kube::Error> {
@@ -27,8 +27,7 @@ async fn greet(map: Arc<ConfigMap>, context: Arc<ReconcileContext<()>>) -> Resul
     let maps = Api::<ConfigMap>::namespaced(context.client(), &namespace);
     let told = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"cluster": cluster}});
     let params = PatchParams::apply("multicluster-example").force();
-    maps.patch(&map.name_any(), &params, &Patch::Apply(told))
-        .await?;
+    maps.patch(&map.name_any(), &params, &Patch::Apply(told)).await?;
     println!("{cluster}: greeted {namespace}/{}", map.name_any());
     Ok(Action::requeue(Duration::from_secs(300)))
 }
@@ -40,25 +39,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .next()
         .ok_or("usage: multicluster_controller KUBECONFIG [HUB-CONTEXT REPLICA-NAME]")?;
     let contexts = Arc::new(KubeconfigContexts::read(path)?);
-    let clock = Arc::new(SystemClock::new());
+    let clock = SystemClock::new();
 
     let shards = match (arguments.next(), arguments.next()) {
         (Some(hub), Some(replica)) => {
             let hub = contexts.client(&hub.parse()?, ClientPurpose::Lease).await?;
             let (replica, options) = (ReplicaId::new(replica), ShardOptions::default());
-            Some(Shards::join(hub, "default", "greeter", replica, options, clock.clone())?)
+            Some(Shards::join(hub, "default", "greeter", replica, options, clock)?)
         }
         _ => None,
     };
     let options = MembersOptions::default();
-    let members = Members::start(contexts.clone(), contexts, None, shards.as_ref(), options, &clock);
+    let (membership, connector) = (Arc::clone(&contexts), contexts);
+    let members = Members::start(membership, connector, None, shards.as_ref(), options, &clock);
 
     println!("greeting until Ctrl-C");
     UniformController::<ConfigMap>::new(members)
         .watcher(watcher::Config::default().labels("greet=true"))
-        .run(greet, Arc::new(()), async {
-            drop(tokio::signal::ctrl_c().await)
-        })
+        .run(greet, Arc::new(()), async { drop(tokio::signal::ctrl_c().await) })
         .await;
     if let Some(shards) = shards {
         shards.close().await;

@@ -125,7 +125,7 @@ impl Shards {
         controller: &str,
         replica: ReplicaId,
         options: ShardOptions,
-        clock: Arc<dyn Clock>,
+        clock: impl Clock,
     ) -> Result<Self, ShardError> {
         for (name, longest) in [(controller, 30), (replica.as_str(), 200)] {
             let plain = name
@@ -154,7 +154,7 @@ impl Shards {
             },
             machine: Machine::new(replica, options),
             options,
-            clock,
+            clock: Arc::new(clock),
             start: Instant::now(),
             sender,
         };
