@@ -12,6 +12,8 @@
 //! | what was there at one instant | [`observe`] |
 //! | what to do, and why | [`plan`], [`report`], [`reason`] |
 //! | what became of it | [`condition`], [`progress`] |
+//! | what is on a member, and whose it is | [`apply`] |
+//! | a fleet to try things on | [`memory`] |
 //! | what time it is | [`clock`] |
 //!
 //! # A planner in five minutes
@@ -154,6 +156,7 @@ pub mod apply;
 pub mod clock;
 pub mod condition;
 pub mod health;
+pub mod memory;
 pub mod names;
 pub mod observe;
 pub mod plan;
