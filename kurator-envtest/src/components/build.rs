@@ -44,6 +44,7 @@ pub(super) fn ensure_module(
         settings,
         module,
         source: work.join("source"),
+        temporary: work.join("temporary"),
         out: work.join("out"),
         go_cache,
     };
@@ -92,13 +93,14 @@ struct Build<'a> {
     settings: &'a Settings,
     module: &'static Module,
     source: PathBuf,
+    temporary: PathBuf,
     out: PathBuf,
     go_cache: PathBuf,
 }
 
 impl Build<'_> {
     fn run(&self, log: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
-        for folder in [&self.source, &self.out] {
+        for folder in [&self.source, &self.temporary, &self.out] {
             fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         }
         let texts = [("go.mod", self.module.go_mod), ("go.sum", self.module.go_sum)];
@@ -126,6 +128,7 @@ impl Build<'_> {
         let mut go = Command::new(&self.settings.go);
         go.current_dir(&self.source)
             .env("GOCACHE", &self.go_cache)
+            .env("GOTMPDIR", &self.temporary)
             // Settings of the user that would change what is built.
             .env("GOFLAGS", "")
             .env("GOWORK", "off")

@@ -52,6 +52,16 @@ enum Change {
 }
 
 impl Link {
+    /// A link of your own before any other server on loopback, such as an object store.
+    ///
+    /// # Errors
+    /// When no port or no thread can be had.
+    pub fn before(port: u16) -> io::Result<Self> {
+        let link = Self::start()?;
+        link.forward_to(port);
+        Ok(link)
+    }
+
     /// Listens now; where it forwards to is said later.
     pub(super) fn start() -> io::Result<Self> {
         let upstream = Arc::new(AtomicU16::new(0));
@@ -145,5 +155,116 @@ impl State {
             Change::Heal => *self = Self::default(),
             Change::Lose(loss) => self.loss = Some(loss),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{ErrorKind, Read, Write},
+        net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+        time::Duration,
+    };
+
+    use super::*;
+
+    /// Sends back what it gets, until the end, to each connection.
+    fn echo() -> u16 {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                thread::spawn(move || io::copy(&mut stream.try_clone().unwrap(), &mut stream));
+            }
+        });
+        port
+    }
+
+    fn connect(link: &Link) -> TcpStream {
+        TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], link.port()))).unwrap()
+    }
+
+    fn there_and_back(link: &Link, text: &[u8]) -> Vec<u8> {
+        let mut stream = connect(link);
+        let mut writer = stream.try_clone().unwrap();
+        let mut back = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                writer.write_all(text).unwrap();
+                writer.shutdown(Shutdown::Write).unwrap();
+            });
+            stream.read_to_end(&mut back).unwrap();
+        });
+        back
+    }
+
+    fn text() -> Vec<u8> {
+        (0..200_000_u32).flat_map(u32::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn bytes_and_the_end_of_each_direction_pass_unchanged() {
+        let link = Link::before(echo()).unwrap();
+        assert_eq!(there_and_back(&link, &text()), text());
+        assert_eq!(there_and_back(&link, b""), b"");
+    }
+
+    #[test]
+    fn jitter_changes_neither_order_nor_content() {
+        let link = Link::before(echo()).unwrap();
+        link.delay(Delay::fixed(Duration::from_millis(1)).with_jitter(Duration::from_millis(9), 5));
+        assert_eq!(there_and_back(&link, &text()), text());
+    }
+
+    #[test]
+    fn a_link_that_refuses_keeps_its_port_and_listens_again() {
+        let link = Link::before(echo()).unwrap();
+        for _ in 0..20 {
+            link.cut(Cut::Refuse);
+            let address = SocketAddr::from(([127, 0, 0, 1], link.port()));
+            assert_eq!(
+                TcpStream::connect(address).unwrap_err().kind(),
+                ErrorKind::ConnectionRefused
+            );
+            assert_eq!(
+                TcpListener::bind(address).unwrap_err().kind(),
+                ErrorKind::AddrInUse
+            );
+            link.heal();
+            assert_eq!(there_and_back(&link, b"again"), b"again");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_cannot_hold_up_a_cut() {
+        let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let link = Link::before(silent.local_addr().unwrap().port()).unwrap();
+        let mut stream = connect(&link);
+        stream
+            .set_write_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        let _unread = silent.accept().unwrap();
+        // Until every buffer on the way is full.
+        while stream.write(&[0; 65536]).is_ok() {}
+        link.cut(Cut::Reset);
+        stream.set_write_timeout(None).unwrap();
+        let broken = stream.write(&[0]).unwrap_err().kind();
+        assert!(
+            matches!(broken, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+            "{broken}"
+        );
+    }
+
+    #[test]
+    fn a_link_before_a_dead_server_resets() {
+        // Bound, so that nobody else listens there, but not listening.
+        let dead = tokio::net::TcpSocket::new_v4().unwrap();
+        dead.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let dead = (dead.local_addr().unwrap().port(), dead);
+        let link = Link::before(dead.0).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], link.port()));
+        let seen = TcpStream::connect(address).and_then(|mut stream| stream.read(&mut [0]));
+        assert_eq!(seen.unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
 }
