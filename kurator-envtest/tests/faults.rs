@@ -57,6 +57,10 @@ async fn first_byte(address: SocketAddr) -> io::Result<u8> {
     stream.read_u8().await
 }
 
+async fn alone() -> Fleet {
+    Fleet::builder().members(["a"]).start().await.unwrap()
+}
+
 async fn pair() -> Fleet {
     Fleet::builder().members(["a", "b"]).start().await.unwrap()
 }
@@ -88,7 +92,7 @@ async fn a_cut_link_refuses_or_resets_and_the_other_member_goes_on() {
 
 #[tokio::test]
 async fn a_half_open_link_takes_everything_and_never_answers_until_it_heals() {
-    let fleet = pair().await;
+    let fleet = alone().await;
     let a = fleet.member("a").unwrap();
     let client = impatient(a);
     version(&client).await.unwrap();
@@ -110,7 +114,7 @@ async fn a_half_open_link_takes_everything_and_never_answers_until_it_heals() {
 
 #[tokio::test]
 async fn a_delayed_link_takes_its_time_in_each_direction() {
-    let fleet = pair().await;
+    let fleet = alone().await;
     let a = fleet.member("a").unwrap();
     let client = a.client().unwrap();
     version(&client).await.unwrap();
@@ -161,7 +165,7 @@ async fn lost_connections_are_the_same_ones_for_the_same_seed() {
 
 #[tokio::test]
 async fn a_link_that_loses_every_chunk_stalls_until_it_heals() {
-    let fleet = pair().await;
+    let fleet = alone().await;
     let a = fleet.member("a").unwrap();
     let client = impatient(a);
     a.link().lose(Loss::seeded(1).with_chunks(1000));
@@ -172,7 +176,7 @@ async fn a_link_that_loses_every_chunk_stalls_until_it_heals() {
 
 #[tokio::test]
 async fn a_paused_api_server_does_not_answer_and_goes_on_where_it_was() {
-    let fleet = pair().await;
+    let fleet = alone().await;
     let a = fleet.member("a").unwrap();
     let client = impatient(a);
     version(&client).await.unwrap();
@@ -184,7 +188,7 @@ async fn a_paused_api_server_does_not_answer_and_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn data_survive_a_kill_and_restart_of_etcd_and_the_api_server() {
-    let fleet = pair().await;
+    let fleet = alone().await;
     let a = fleet.member("a").unwrap();
     write(a.client().unwrap(), "kept").await.unwrap();
     for part in [Part::ApiServer, Part::Etcd] {
