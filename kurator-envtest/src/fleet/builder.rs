@@ -134,7 +134,11 @@ impl FleetBuilder {
         .map_err(|source| Error::Runtime {
             source: io::Error::other(source),
         })?
-        .map_err(|source| Error::Components { source })
+        .map_err(|source| {
+            // A test that unwraps shows the fields of an error, not what it says to install.
+            say(&source.to_string());
+            Error::Components { source }
+        })
     }
 }
 
