@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 mod division;
+mod overrides;
 mod schedule;
 
 /// The key and the value that stand for the answer to a case.
@@ -28,12 +29,17 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [kind, file] = arguments.as_slice() else {
-        return Err("usage: conformance <division|schedule> FILE".into());
+        return Err("usage: conformance <division|schedule|overrides> FILE".into());
     };
     let answer: fn(&Value) -> Answer = match kind.as_str() {
         "division" => division::answer,
         "schedule" => schedule::answer,
-        other => return Err(format!("{other:?} is not a kind of case: use division or schedule").into()),
+        "overrides" => overrides::answer,
+        other => {
+            return Err(
+                format!("{other:?} is not a kind of case: use division, schedule or overrides").into(),
+            );
+        }
     };
     let file: Value = serde_json::from_slice(&std::fs::read(file)?)?;
     let cases = file
