@@ -567,13 +567,13 @@ async fn only_what_was_placed_is_withdrawn() {
         .await
         .unwrap();
     assert_eq!(removed(&report), ["a"]);
-    let wide = ground.options.clone().with_prune(PruneScope::EveryKind);
     let report = ground
         .applier
-        .apply(&ground.cluster, &empty, &wide)
+        .apply(&ground.cluster, &empty, &ground.options)
         .await
         .unwrap();
     assert_eq!(removed(&report), ["web"]);
+    let wide = ground.options.clone().with_prune(PruneScope::EveryKind);
     let report = ground
         .applier
         .apply(&ground.cluster, &empty, &wide)

@@ -54,8 +54,8 @@ impl ApplyError {
 /// - Nothing is removed but what was placed for the owner, and only after every object of the set is in place.
 /// - Applying the same set again when nothing has changed writes nothing.
 /// - A pass that is cut short has done no harm; the next one completes it.
-#[async_trait]
 #[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
 pub trait Applier: fmt::Debug + Send + Sync + 'static {
     /// Makes `cluster` hold `desired` and, within [`ApplyOptions::prune`], nothing else of its owner. Applying
     /// [`ObjectSet::empty`] withdraws everything.

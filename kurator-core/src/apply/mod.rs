@@ -18,6 +18,8 @@ mod owner;
 mod server_side;
 mod set;
 
+#[cfg(feature = "mock")]
+pub use self::applier::MockApplier;
 #[cfg(feature = "client")]
 pub use self::{
     applier::{Applier, ApplyError},

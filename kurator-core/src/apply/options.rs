@@ -42,7 +42,8 @@ pub enum PruneScope {
     /// Nowhere: nothing is pruned.
     Nothing,
     /// The kinds of the set and these: what earlier sets contained. The caller keeps this list where it survives
-    /// a crash (status), and extends it *before* it applies a set with a new kind.
+    /// a crash (status), and extends it *before* it applies a set with a new kind. If there is no kind at all, of
+    /// the set or here, every kind: withdrawing everything must not look complete because nothing was looked for.
     Kinds(BTreeSet<KindRef>),
     /// Every kind the member serves: a list call for each, so for leaving and cleaning up rather than every pass.
     EveryKind,

@@ -35,8 +35,8 @@ use crate::names::ClusterName;
 /// # Guarantees an implementation gives
 /// A client never sends one member's credentials to another. Rotated credentials are followed without a restart.
 /// Nothing a connector returns or logs contains a credential.
-#[async_trait]
 #[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
 pub trait ClusterConnector: fmt::Debug + Send + Sync + 'static {
     /// A client of `cluster` for `purpose`. Cheap to call again: ask for a client where it is used rather than
     /// keep it, so that rotation is followed.

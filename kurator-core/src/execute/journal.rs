@@ -45,8 +45,8 @@ impl StepLog {
 }
 
 /// Records finished steps where they survive the process.
-#[async_trait]
 #[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
 pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// Records that `step` of `run` is finished on `cluster`, before the next step of the member begins. Called
     /// for several members at once.

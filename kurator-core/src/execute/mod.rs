@@ -40,6 +40,8 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "mock")]
+pub use self::journal::MockJournal;
 pub use self::{
     executor::{Executor, RunError},
     journal::{Journal, MemoryJournal, StepLog},

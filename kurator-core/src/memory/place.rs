@@ -108,9 +108,8 @@ impl InMemoryMember {
         if let PruneScope::Kinds(more) = scope {
             kinds.extend(more.iter().map(group_kind));
         }
-        let in_scope = |key: &ObjectKey| {
-            *scope == PruneScope::EveryKind || kinds.contains(&(key.group.clone(), key.kind.clone()))
-        };
+        let every = *scope == PruneScope::EveryKind || kinds.is_empty();
+        let in_scope = |key: &ObjectKey| every || kinds.contains(&(key.group.clone(), key.kind.clone()));
         let leftovers = self.stored().into_iter().filter(|(key, stored)| {
             let placed = stored
                 .managers
@@ -271,7 +270,7 @@ mod tests {
             panic!("{report}")
         };
         assert_eq!(removals, &[RemovalReport::new(key("b"), Removal::Removed)]);
-        let report = place(&fleet, "p", &[], &options.with_prune(PruneScope::EveryKind));
+        let report = place(&fleet, "p", &[], &options);
         assert!(report.is_complete());
         assert_eq!(member.stored().into_keys().collect::<Vec<_>>(), [key("copy")]);
     }

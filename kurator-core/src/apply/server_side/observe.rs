@@ -82,6 +82,18 @@ impl Observed {
     }
 }
 
+impl Observed {
+    /// How the member serves the kind of an object that was listed.
+    pub(super) fn served_as(&self, key: &ObjectKey) -> Option<&Served> {
+        let of_kind = |(version, kind): &(String, String)| {
+            *kind == key.kind && version.rsplit_once('/').map_or("", |(group, _)| group) == key.group
+        };
+        self.kinds
+            .iter()
+            .find_map(|(kind, served)| served.as_ref().ok().filter(|_| of_kind(kind)))
+    }
+}
+
 pub(super) fn key_of(kind: &GroupVersionKind, object: &impl ResourceExt) -> ObjectKey {
     let name = NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any());
     ObjectKey::new(kind.group.clone(), kind.kind.clone(), name)

@@ -1,8 +1,9 @@
 use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Preconditions, PropagationPolicy},
+    api::{DeleteParams, ListParams, Preconditions, PropagationPolicy},
     core::{GroupVersion, GroupVersionKind},
     discovery::{Discovery, verbs},
 };
@@ -11,13 +12,19 @@ use super::{
     ApplyFailure, CONCURRENCY, Pass, PruneScope, Pruning,
     kinds::{self, Served},
     observe::{PAGE, key_of},
+    rank,
 };
 use crate::apply::{ObjectKey, Owner, Removal, RemovalReport};
 
 /// How often a deletion is tried on an object that changes all the time.
 const ATTEMPTS: usize = 3;
 
-type Found = PartialObjectMeta<DynamicObject>;
+/// An object that the owner has placed and no longer wants.
+struct Leftover {
+    served: Served,
+    key: ObjectKey,
+    metadata: ObjectMeta,
+}
 
 impl Pass<'_> {
     /// Deletes what the owner has placed and the set does not hold. The whole scope is read before anything goes.
@@ -26,16 +33,14 @@ impl Pass<'_> {
             Ok(leftovers) => leftovers,
             Err(failure) => return Pruning::ScopeUnknown { failure },
         };
-        leftovers.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
-        leftovers.dedup_by(|(_, a, _), (_, b, _)| a == b);
+        leftovers.sort_by(|a, b| a.key.cmp(&b.key));
+        leftovers.dedup_by(|a, b| a.key == b.key);
         let mut removals = Vec::with_capacity(leftovers.len());
-        let ranks: BTreeSet<u8> = leftovers.iter().map(|(_, key, _)| super::rank(key)).collect();
-        for rank in ranks.into_iter().rev() {
+        let ranks: BTreeSet<u8> = leftovers.iter().map(|it| rank(&it.key)).collect();
+        for now in ranks.into_iter().rev() {
             let mut deletions = Vec::new();
-            for (served, key, found) in &leftovers {
-                if super::rank(key) == rank {
-                    deletions.push(self.remove(served, key, found));
-                }
+            for leftover in leftovers.iter().filter(|it| rank(&it.key) == now) {
+                deletions.push(self.remove(leftover));
             }
             removals.extend(
                 stream::iter(deletions)
@@ -48,45 +53,46 @@ impl Pass<'_> {
         Pruning::Done { removals }
     }
 
-    async fn leftovers(&self, scope: &PruneScope) -> Result<Vec<(Served, ObjectKey, Found)>, ApplyFailure> {
-        let mut leftovers = Vec::new();
-        for (kind, served) in self.scope(scope).await? {
-            for found in self.list_metadata(&kind, &served).await? {
-                let key = key_of(&kind, &found);
-                if !self.desired.contains(&key) && self.is_leftover(&found) {
-                    leftovers.push((served.clone(), key, found));
-                }
-            }
+    async fn leftovers(&self, scope: &PruneScope) -> Result<Vec<Leftover>, ApplyFailure> {
+        let observed = self.observed.live.iter().filter_map(|(key, object)| {
+            let served = self.observed.served_as(key)?;
+            Some(Leftover {
+                served: served.clone(),
+                key: key.clone(),
+                metadata: object.metadata.clone(),
+            })
+        });
+        let mut leftovers: Vec<Leftover> = observed.collect();
+        for (kind, served) in self.unobserved(scope).await? {
+            leftovers.extend(self.list_metadata(&kind, &served).await?);
         }
+        leftovers.retain(|it| !self.desired.contains(&it.key) && self.is_leftover(&it.metadata));
         Ok(leftovers)
     }
 
     /// Whether the object is there because this owner wanted it: placed by us, not derived by a controller of the
     /// member that copied our labels.
-    fn is_leftover(&self, found: &Found) -> bool {
+    fn is_leftover(&self, metadata: &ObjectMeta) -> bool {
         let owner: &Owner = self.desired.owner();
-        owner.placed(&found.metadata, &self.applier.field_manager)
+        owner.placed(metadata, &self.applier.field_manager)
     }
 
-    async fn scope(&self, scope: &PruneScope) -> Result<Vec<(GroupVersionKind, Served)>, ApplyFailure> {
-        let mut kinds: Vec<GroupVersionKind> = self.desired.objects().map(|it| it.kind().clone()).collect();
-        match scope {
-            PruneScope::EveryKind => return self.every_kind().await,
-            PruneScope::Kinds(more) => {
-                for kind in more {
-                    let version: GroupVersion =
-                        kind.api_version.parse().map_err(|_| ApplyFailure::Invalid {
-                            message: "prune scope: not an apiVersion".to_owned(),
-                        })?;
-                    kinds.push(version.with_kind(&kind.kind));
-                }
-            }
-            PruneScope::Nothing => {}
-        }
-        kinds.sort_by_key(|kind| (kind.api_version(), kind.kind.clone()));
-        kinds.dedup();
+    /// The kinds of the scope that were not listed at the beginning of the pass.
+    async fn unobserved(&self, scope: &PruneScope) -> Result<Vec<(GroupVersionKind, Served)>, ApplyFailure> {
+        let kinds = match scope {
+            PruneScope::Nothing => return Ok(Vec::new()),
+            PruneScope::Kinds(kinds) if !kinds.is_empty() || !self.desired.is_empty() => kinds,
+            _ => return self.every_kind().await,
+        };
         let mut served = Vec::new();
         for kind in kinds {
+            let version: GroupVersion = kind.api_version.parse().map_err(|_| ApplyFailure::Invalid {
+                message: format!("prune scope: {:?} is not an apiVersion", kind.api_version),
+            })?;
+            let kind = version.with_kind(&kind.kind);
+            if self.observed.served(&kind).is_ok() {
+                continue;
+            }
             match self
                 .applier
                 .kinds
@@ -103,7 +109,7 @@ impl Pass<'_> {
     }
 
     async fn every_kind(&self) -> Result<Vec<(GroupVersionKind, Served)>, ApplyFailure> {
-        let discovery = Discovery::new(self.client.clone()).run().await;
+        let discovery = Discovery::new(self.client.clone()).run_aggregated().await;
         let discovery =
             discovery.map_err(|error| kinds::failure(&GroupVersionKind::gvk("", "v1", ""), &error))?;
         let mut all = Vec::new();
@@ -124,7 +130,7 @@ impl Pass<'_> {
         &self,
         kind: &GroupVersionKind,
         served: &Served,
-    ) -> Result<Vec<Found>, ApplyFailure> {
+    ) -> Result<Vec<Leftover>, ApplyFailure> {
         let api = served.everywhere(&self.client);
         let mut params = ListParams::default()
             .labels(&self.desired.owner().selector())
@@ -141,7 +147,11 @@ impl Pass<'_> {
                     };
                 }
             };
-            all.extend(page.items);
+            all.extend(page.items.into_iter().map(|found| Leftover {
+                served: served.clone(),
+                key: key_of(kind, &found),
+                metadata: found.metadata,
+            }));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => return Ok(all),
@@ -149,23 +159,19 @@ impl Pass<'_> {
         }
     }
 
-    async fn remove(&self, served: &Served, key: &ObjectKey, found: &Found) -> RemovalReport {
-        let removal = match self.try_remove(served, key, found).await {
+    async fn remove(&self, leftover: &Leftover) -> RemovalReport {
+        let removal = match self.try_remove(leftover).await {
             Ok(removal) => removal,
             Err(failure) => Removal::Failed { failure },
         };
-        RemovalReport::new(key.clone(), removal)
+        RemovalReport::new(leftover.key.clone(), removal)
     }
 
-    async fn try_remove(
-        &self,
-        served: &Served,
-        key: &ObjectKey,
-        found: &Found,
-    ) -> Result<Removal, ApplyFailure> {
+    async fn try_remove(&self, leftover: &Leftover) -> Result<Removal, ApplyFailure> {
+        let key = &leftover.key;
         let failure = |error: &kube::Error| ApplyFailure::of_error(key, error, 0);
-        let api = served.api_of(&self.client, key)?;
-        let mut metadata = found.metadata.clone();
+        let api = leftover.served.api_of(&self.client, key)?;
+        let mut metadata = leftover.metadata.clone();
         for _ in 0..ATTEMPTS {
             if metadata.deletion_timestamp.is_some() {
                 return Ok(Removal::Deleting);
@@ -193,7 +199,7 @@ impl Pass<'_> {
                 .await
                 .map_err(|error| failure(&error))?
             {
-                Some(now) if now.metadata.uid == found.metadata.uid && self.is_leftover(&now) => {
+                Some(now) if now.metadata.uid == leftover.metadata.uid && self.is_leftover(&now.metadata) => {
                     metadata = now.metadata;
                 }
                 _ => return Ok(Removal::Removed),
