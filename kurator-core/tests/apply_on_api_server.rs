@@ -1,395 +1,22 @@
-//! What the server-side applier promises, held against a real API server.
+//! Whose objects the server-side applier touches, and what it says of those it does not, held against a real API
+//! server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+mod ground;
 
+use std::time::Duration;
+
+use ground::{Ground, fleet, outcomes, removed};
 use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
     core::GroupVersionKind,
 };
-use kurator_core::{
-    apply::{
-        Applier, ApplyFailure, ApplyOptions, ApplyReport, ConflictResolution, KindRef, ObjectKey,
-        ObjectOutcome, ObjectSet, Owner, PruneScope, Pruning, Refusal, Removal, ServerSideApplier,
-    },
-    connect::StaticConnector,
-    names::{ClusterName, NamespacedName},
+use kurator_core::apply::{
+    Applier, ApplyFailure, ApplyOptions, ConflictResolution, KindRef, ObjectOutcome, ObjectSet, Owner,
+    PruneScope, Pruning, Refusal, Removal,
 };
-use kurator_envtest::{Fleet, MemberSpec};
 use serde_json::{Value, json};
-
-/// One member for all tests of this file; each works in a namespace of its own.
-fn fleet() -> &'static Fleet {
-    static FLEET: OnceLock<Fleet> = OnceLock::new();
-    FLEET.get_or_init(|| {
-        Fleet::builder()
-            .member(MemberSpec::new("member"))
-            .start_blocking()
-            .unwrap()
-    })
-}
-
-/// A place to apply to, and what the tests do there.
-struct Ground {
-    client: Client,
-    applier: ServerSideApplier,
-    cluster: ClusterName,
-    namespace: String,
-    options: ApplyOptions,
-}
-
-impl Ground {
-    fn over(client: Client) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let cluster: ClusterName = "member".parse().unwrap();
-        let connector = StaticConnector::default().with_client(cluster.clone(), client.clone());
-        Self {
-            client,
-            applier: ServerSideApplier::new(connector),
-            cluster,
-            namespace: format!("ground-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
-            options: ApplyOptions::default(),
-        }
-    }
-
-    fn new() -> Self {
-        Self::over(fleet().member("member").unwrap().client().unwrap())
-    }
-
-    fn overwriting(mut self) -> Self {
-        self.options = self
-            .options
-            .with_conflict_resolution(ConflictResolution::Overwrite);
-        self
-    }
-
-    fn owner(&self) -> Owner {
-        Owner::new(
-            "hub",
-            format!("uid-{}", self.namespace),
-            format!("Policy {}", self.namespace),
-        )
-        .unwrap()
-    }
-
-    fn set(&self, objects: impl IntoIterator<Item = Value>) -> ObjectSet {
-        let objects = objects
-            .into_iter()
-            .map(|object| serde_json::from_value(object).unwrap());
-        ObjectSet::new(self.owner(), objects).unwrap()
-    }
-
-    async fn apply(&self, objects: impl IntoIterator<Item = Value>) -> ApplyReport {
-        self.applier
-            .apply(&self.cluster, &self.set(objects), &self.options)
-            .await
-            .unwrap()
-    }
-
-    /// Applies what is going to be in place.
-    async fn place(&self, objects: impl IntoIterator<Item = Value>) {
-        let report = self.apply(objects).await;
-        assert!(report.is_complete(), "{report}");
-    }
-
-    fn config_map(&self, name: &str, value: &str) -> Value {
-        json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": name, "namespace": self.namespace}, "data": {"key": value},
-        })
-    }
-
-    fn deployment(&self, replicas: u32) -> Value {
-        json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "web", "namespace": self.namespace, "labels": {"app": "web"}},
-            "spec": {
-                "replicas": replicas,
-                "selector": {"matchLabels": {"app": "web"}},
-                "template": {
-                    "metadata": {"labels": {"app": "web"}},
-                    "spec": {"containers": [{
-                        "name": "web", "image": "web:1", "ports": [{"containerPort": 80}],
-                        "resources": {"requests": {"cpu": "1000m", "memory": "0.5Gi"}},
-                    }]},
-                },
-            },
-        })
-    }
-
-    fn api(&self, api_version: &str, kind: &str) -> Api<DynamicObject> {
-        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
-    }
-
-    async fn get(&self, api_version: &str, kind: &str, name: &str) -> Option<DynamicObject> {
-        self.api(api_version, kind).get_opt(name).await.unwrap()
-    }
-
-    /// Somebody's write, as `kubectl edit` or `kubectl apply --server-side` would do it.
-    async fn write(&self, manager: &str, apply: bool, object: Value) -> DynamicObject {
-        let api = self.api(
-            object["apiVersion"].as_str().unwrap(),
-            object["kind"].as_str().unwrap(),
-        );
-        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        let mut params = PatchParams {
-            field_manager: Some(manager.to_owned()),
-            ..PatchParams::default()
-        };
-        if apply {
-            params.force = true;
-            api.patch(&name, &params, &Patch::Apply(&object)).await.unwrap()
-        } else {
-            api.patch(&name, &params, &Patch::Merge(&object)).await.unwrap()
-        }
-    }
-
-    async fn create_namespace(&self) {
-        let namespace =
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}});
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Namespace"));
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-        api.create(&Default::default(), &serde_json::from_value(namespace).unwrap())
-            .await
-            .unwrap();
-    }
-
-    fn key(&self, group: &str, kind: &str, name: &str) -> ObjectKey {
-        ObjectKey::new(group, kind, NamespacedName::new(&*self.namespace, name))
-    }
-}
-
-fn outcomes(report: &ApplyReport) -> Vec<(&str, &str)> {
-    report
-        .objects
-        .iter()
-        .map(|it| (it.object.object.name.as_str(), it.outcome.reason()))
-        .collect()
-}
-
-fn removed(report: &ApplyReport) -> Vec<&str> {
-    match &report.pruning {
-        Pruning::Done { removals } => {
-            assert!(
-                removals.iter().all(|it| it.removal == Removal::Removed),
-                "{removals:?}"
-            );
-            removals.iter().map(|it| it.object.object.name.as_str()).collect()
-        }
-        other => panic!("nothing pruned: {other:?}"),
-    }
-}
-
-/// Requests that change something, as the server counted them.
-async fn writes(client: &Client) -> u64 {
-    let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
-    let metrics = client.request_text(request).await.unwrap();
-    let verbs = ["APPLY", "PATCH", "POST", "PUT", "DELETE"].map(|verb| format!("verb=\"{verb}\""));
-    metrics
-        .lines()
-        .filter(|line| line.starts_with("apiserver_request_total{"))
-        .filter(|line| verbs.iter().any(|verb| line.contains(verb)))
-        // The server writes a few objects of its own; these kinds only the test writes.
-        .filter(|line| {
-            KINDS
-                .iter()
-                .any(|(_, plural)| line.contains(&format!("resource=\"{plural}\"")))
-        })
-        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap() as u64)
-        .sum()
-}
-
-/// Kinds whose values the server completes or rewrites, and their resources.
-const KINDS: [(&str, &str); 9] = [
-    ("Deployment", "deployments"),
-    ("StatefulSet", "statefulsets"),
-    ("Job", "jobs"),
-    ("CronJob", "cronjobs"),
-    ("Secret", "secrets"),
-    ("Ingress", "ingresses"),
-    ("NetworkPolicy", "networkpolicies"),
-    ("HorizontalPodAutoscaler", "horizontalpodautoscalers"),
-    ("PodDisruptionBudget", "poddisruptionbudgets"),
-];
-
-fn one_of_each(ground: &Ground) -> Vec<Value> {
-    let template = ground.deployment(1)["spec"]["template"].clone();
-    let mut job = template.clone();
-    job["spec"]["restartPolicy"] = "Never".into();
-    let selector = json!({"matchLabels": {"app": "web"}});
-    let object = |api_version: &str, kind: &str, spec: Value| {
-        json!({
-            "apiVersion": api_version, "kind": kind,
-            "metadata": {"name": "web", "namespace": ground.namespace}, "spec": spec,
-        })
-    };
-    vec![
-        ground.deployment(2),
-        object(
-            "apps/v1",
-            "StatefulSet",
-            json!({
-                "selector": selector, "template": template, "serviceName": "web",
-                "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {
-                    "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1024Mi"}},
-                }}],
-            }),
-        ),
-        object("batch/v1", "Job", json!({"template": job})),
-        object(
-            "batch/v1",
-            "CronJob",
-            json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": job}}}),
-        ),
-        json!({
-            "apiVersion": "v1", "kind": "Secret",
-            "metadata": {"name": "web", "namespace": ground.namespace}, "stringData": {"a": "b"},
-        }),
-        object(
-            "networking.k8s.io/v1",
-            "Ingress",
-            json!({"rules": [{"host": "a.example", "http": {"paths": [{
-                "path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}},
-            }]}}]}),
-        ),
-        object(
-            "networking.k8s.io/v1",
-            "NetworkPolicy",
-            json!({"podSelector": {}, "ingress": [{"ports": [{"port": 80}], "from": [{"podSelector": {}}]}]}),
-        ),
-        object(
-            "autoscaling/v2",
-            "HorizontalPodAutoscaler",
-            json!({
-                "maxReplicas": 3,
-                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
-                "metrics": [{"type": "Resource", "resource": {
-                    "name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50},
-                }}],
-            }),
-        ),
-        object(
-            "policy/v1",
-            "PodDisruptionBudget",
-            json!({"selector": selector, "minAvailable": "50%"}),
-        ),
-        json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": "web", "namespace": ground.namespace},
-            "spec": {"selector": {"app": "web"}, "ports": [
-                {"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53}, {"name": "http", "port": 80},
-            ]},
-        }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-            "metadata": {"name": "web", "namespace": ground.namespace},
-            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}],
-        }),
-    ]
-}
-
-#[tokio::test]
-async fn a_second_pass_over_what_is_in_place_writes_nothing() {
-    let fleet = Fleet::builder()
-        .member(MemberSpec::new("member"))
-        .start()
-        .await
-        .unwrap();
-    let client = fleet.member("member").unwrap().client().unwrap();
-    let mut ground = Ground::over(client.clone());
-    let objects = one_of_each(&ground);
-    let report = ground.apply(objects.clone()).await;
-    assert!(report.is_complete(), "{report}");
-    assert!(
-        report
-            .objects
-            .iter()
-            .all(|it| it.outcome == ObjectOutcome::Created),
-        "{report}"
-    );
-
-    let before = writes(&client).await;
-    assert!(before >= KINDS.len() as u64, "{before} writes counted");
-    let second = ground.apply(objects.clone()).await;
-    assert!(second.is_unchanged() && second.is_complete(), "{second}");
-    // Another process, with nothing in its memory.
-    ground = Ground {
-        namespace: ground.namespace,
-        ..Ground::over(client.clone())
-    };
-    let third = ground.apply(objects).await;
-    assert!(third.is_unchanged() && third.is_complete(), "{third}");
-    assert_eq!(writes(&client).await, before);
-}
-
-#[tokio::test]
-async fn what_was_edited_is_set_back_and_what_others_added_stays() {
-    let ground = Ground::new();
-    ground.place([ground.deployment(2)]).await;
-    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}});
-    for (drift, path) in [
-        (json!({"spec": {"replicas": 7}}), "/spec/replicas"),
-        (json!({"spec": {"replicas": null}}), "/spec/replicas"),
-        (
-            json!({"metadata": {"labels": {"app": "other"}}}),
-            "/metadata/labels/app",
-        ),
-        (
-            json!({"metadata": {"labels": {"kurator.dev/owner": null}}}),
-            "/metadata/labels/kurator.dev~1owner",
-        ),
-        (
-            json!({"metadata": {"annotations": {"kurator.dev/applied-hash": "0"}}}),
-            "/metadata/annotations",
-        ),
-    ] {
-        let before = ground.get("apps/v1", "Deployment", "web").await.unwrap();
-        let mut edit = target.clone();
-        for (key, value) in drift.as_object().unwrap() {
-            if key == "metadata" {
-                edit["metadata"]
-                    .as_object_mut()
-                    .unwrap()
-                    .extend(value.as_object().unwrap().clone());
-            } else {
-                edit[key] = value.clone();
-            }
-        }
-        ground.write("kubectl-edit", false, edit).await;
-        let report = ground.apply([ground.deployment(2)]).await;
-        assert_eq!(outcomes(&report), [("web", "Updated")], "{drift}");
-        let after = ground.get("apps/v1", "Deployment", "web").await.unwrap();
-        let at = |object: &DynamicObject| serde_json::to_value(object).unwrap().pointer(path).cloned();
-        assert_eq!(at(&after), at(&before), "{drift}");
-    }
-    // A label of somebody else, and a sidecar, are none of our business.
-    let mut edit = target;
-    edit["metadata"]["labels"] = json!({"team": "a"});
-    ground.write("kubectl-edit", false, edit).await;
-    let report = ground.apply([ground.deployment(2)]).await;
-    assert_eq!(outcomes(&report), [("web", "Unchanged")]);
-}
-
-#[tokio::test]
-async fn a_changed_set_is_followed_and_a_dropped_field_goes() {
-    let ground = Ground::new();
-    ground.place([ground.config_map("a", "1")]).await;
-    let mut changed = ground.config_map("a", "2");
-    changed["data"] = json!({"other": "3"});
-    let report = ground.apply([changed]).await;
-    assert_eq!(outcomes(&report), [("a", "Updated")]);
-    let live = ground.get("v1", "ConfigMap", "a").await.unwrap();
-    assert_eq!(live.data["data"], json!({"other": "3"}));
-}
 
 #[tokio::test]
 async fn an_object_of_somebody_else_is_not_taken_over_unless_told_to() {
@@ -793,4 +420,60 @@ async fn without_rights_the_kind_is_forbidden_and_nothing_is_pruned() {
         ),
         "{report}"
     );
+}
+
+/// The rights that the documentation of the applier asks for, and no others.
+#[tokio::test]
+async fn the_documented_rights_are_enough() {
+    let admin = Ground::new();
+    let name = admin.namespace.clone();
+    let user = format!("user-{name}");
+    for object in [
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
+            "rules": [
+                {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "get", "create", "patch", "delete"]},
+                {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create"]},
+            ],
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        }),
+    ] {
+        let kind = GroupVersionKind::gvk(
+            "rbac.authorization.k8s.io",
+            "v1",
+            object["kind"].as_str().unwrap(),
+        );
+        let api: Api<DynamicObject> = Api::all_with(admin.client.clone(), &ApiResource::from_gvk(&kind));
+        api.create(&Default::default(), &serde_json::from_value(object).unwrap())
+            .await
+            .unwrap();
+    }
+    let mut config = fleet().member("member").unwrap().config();
+    config.auth_info.impersonate = Some(user);
+    let limited = Client::try_from(config).unwrap();
+    let ground = Ground {
+        namespace: name,
+        ..Ground::over(limited)
+    };
+    // The authoriser takes a moment to see the binding.
+    until(&ground, "Created").await;
+    ground
+        .place([ground.config_map("a", "1"), ground.config_map("b", "1")])
+        .await;
+    ground.place([ground.config_map("a", "2")]).await;
+    let nothing = ground
+        .options
+        .clone()
+        .with_prune(PruneScope::Kinds([KindRef::new("v1", "ConfigMap")].into()));
+    let empty = ObjectSet::empty(ground.owner());
+    let report = ground
+        .applier
+        .apply(&ground.cluster, &empty, &nothing)
+        .await
+        .unwrap();
+    assert_eq!(removed(&report), ["a"]);
 }

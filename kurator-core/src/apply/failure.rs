@@ -255,7 +255,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::names::NamespacedName;
+    use crate::{names::NamespacedName, reason::is_token};
 
     fn failure(kind: &str, status: serde_json::Value) -> ApplyFailure {
         let key = ObjectKey::new("", kind, NamespacedName::new("apps", "a"));
@@ -326,6 +326,7 @@ mod tests {
         ];
         for (status, reason) in cases {
             assert_eq!(failure("Pod", status.clone()).reason(), reason, "{status}");
+            assert!(is_token(reason));
         }
     }
 

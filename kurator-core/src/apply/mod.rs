@@ -1,12 +1,11 @@
 //! A set of objects onto a member, and off it again.
 //!
-//! An [`Owner`] (one object of one hub, say a policy) wants an [`ObjectSet`] on a member. An [`Applier`] makes it
-//! so and reports, object by object, what it did ([`ApplyReport`]). It never takes over what others have placed
+//! An [`Owner`] (one object of one hub, say a policy) wants an [`ObjectSet`] on a member. An `Applier` (feature
+//! `client`) makes it so and reports, object by object, what it did ([`ApplyReport`]). It never takes over what others have placed
 //! unless told to, corrects what has drifted, removes what is no longer wanted, and writes nothing when nothing
 //! needs to be written.
 //!
-//! `ServerSideApplier` (feature `client`) does this by server-side apply; the in-memory fleet does it for docs,
-//! tests and dry runs. Why it is done this way: `docs/design/ownership-and-pruning.md`.
+//! `ServerSideApplier` does this by server-side apply; the in-memory fleet does it for docs, tests and dry runs. Why it is done this way: `docs/design/ownership-and-pruning.md`.
 
 #[cfg(feature = "client")]
 mod applier;
