@@ -107,3 +107,33 @@ impl ClusterConnector for InClusterConnector {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_own_cluster_is_a_member_beside_the_others() {
+        let (own, other): (ClusterName, ClusterName) = ("own".parse().unwrap(), "other".parse().unwrap());
+        let mut config = Config::new("https://10.0.0.1".parse().unwrap());
+        config.default_namespace = "own".to_owned();
+        let given = Client::try_from(Config::new("https://10.0.0.2".parse().unwrap())).unwrap();
+        let others = StaticConnector::default().with_client(other.clone(), given);
+        let connector = InClusterConnector::new(own.clone(), &config, Arc::new(others)).unwrap();
+        for (name, namespace) in [(&own, "own"), (&other, "default")] {
+            let client = connector.client(name, ClientPurpose::Probe).await.unwrap();
+            assert_eq!(client.default_namespace(), namespace);
+        }
+        let unknown = connector
+            .client(&"x".parse().unwrap(), ClientPurpose::Control)
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(
+            (unknown.reason(), unknown.cluster().as_str()),
+            ("UnknownCluster", "x")
+        );
+        connector.invalidate(&own).await;
+        assert!(connector.client(&own, ClientPurpose::Control).await.is_ok());
+    }
+}

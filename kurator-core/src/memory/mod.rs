@@ -33,7 +33,8 @@
 //! # What it is not
 //! There is no schema: every kind is served, nothing is defaulted or validated, lists have one owner as a whole,
 //! and namespaces need not exist. There are no finalizers, no admission and no watch. Nothing in it reads a clock,
-//! so objects have no creation time. What must be true of a real server is tested on one.
+//! so objects have no creation time. For histories of edits, applies, deletions and placements, a test compares what
+//! it answers with what a real API server answers.
 
 mod error;
 mod fields;
