@@ -5,5 +5,6 @@
 pub mod api;
 pub mod overrides;
 pub mod placement;
+pub mod propagate;
 pub mod replicas;
 pub mod rollout;

@@ -112,6 +112,19 @@ pub struct DistributionPolicyStatus {
     /// The sums over all clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<DistributionTotals>,
+    /// The kinds of which something may be in some cluster: where to look for what is to be taken out again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placed_kinds: Vec<PlacedKind>,
+}
+
+/// A kind of objects that was placed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacedKind {
+    /// Group and version, such as `apps/v1`.
+    pub api_version: String,
+    /// Kind, such as `Deployment`.
+    pub kind: String,
 }
 
 /// What one cluster was given, and what became of it there.

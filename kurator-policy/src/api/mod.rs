@@ -49,7 +49,7 @@ pub use affinity_terms::{ClusterAffinityTerm, OverflowAffinity};
 pub use cluster_affinity::{ClusterAffinity, ClusterField, FieldOperator, FieldRequirement, FieldSelector};
 pub use distribution_policy::{
     ClusterDistribution, ConflictResolution, DistributionPolicy, DistributionPolicySpec,
-    DistributionPolicyStatus, DistributionTotals,
+    DistributionPolicyStatus, DistributionTotals, PlacedKind,
 };
 pub use override_policy::{
     CommandArgsOverrider, EnvOverrider, EnvVariable, FieldOverrider, FieldPatch, ImageComponent,

@@ -1,0 +1,124 @@
+//! What is worth an Event: the difference between two statuses.
+
+use std::collections::BTreeMap;
+
+use super::{MemberReason, TOTAL_KEPT};
+use crate::api::{ClusterDistribution, DistributionPolicyStatus};
+
+/// The most Events one change of a status makes; a fleet that goes down as a whole is one story, not a thousand.
+pub const MAX_EVENTS: usize = 10;
+
+/// An Event about a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PolicyEvent {
+    /// Whether something is wrong.
+    pub warning: bool,
+    /// The CamelCase token.
+    pub reason: String,
+    /// What was done or tried.
+    pub action: &'static str,
+    /// The same for people.
+    pub note: String,
+}
+
+impl PolicyEvent {
+    /// An Event about a policy.
+    pub fn new(
+        warning: bool,
+        reason: impl Into<String>,
+        action: &'static str,
+        note: impl Into<String>,
+    ) -> Self {
+        Self {
+            warning,
+            reason: reason.into(),
+            action,
+            note: note.into(),
+        }
+    }
+}
+
+/// The Events that tell how the status got from `before` to `after`.
+///
+/// A cluster that turns ill, or well again, and a total that overrides break, or leave alone again, are worth one;
+/// counts going up are not.
+#[must_use]
+pub fn events(
+    before: Option<&DistributionPolicyStatus>,
+    after: &DistributionPolicyStatus,
+) -> Vec<PolicyEvent> {
+    let mut events = Vec::new();
+    let condition = |status: &DistributionPolicyStatus, type_: &str| {
+        status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == type_)
+            .cloned()
+    };
+    for (type_, bad) in [("Degraded", "True"), (TOTAL_KEPT, "False")] {
+        let old = before.and_then(|status| condition(status, type_));
+        let Some(new) = condition(after, type_) else {
+            continue;
+        };
+        let was_bad = old.as_ref().is_some_and(|old| old.status == bad);
+        let same = old.as_ref().is_some_and(|old| {
+            (&old.status, &old.reason) == (&new.status, &new.reason)
+                && (type_ != TOTAL_KEPT || old.message == new.message)
+        });
+        let is_bad = new.status == bad;
+        // Ill clusters speak for themselves below.
+        let of_a_cluster = after.clusters.iter().any(|entry| entry.reason == new.reason);
+        if same || (!is_bad && !was_bad) || (type_ == "Degraded" && of_a_cluster) {
+            continue;
+        }
+        events.push(PolicyEvent {
+            warning: is_bad,
+            reason: new.reason,
+            action: "Plan",
+            note: new.message,
+        });
+    }
+    let old: BTreeMap<&str, &ClusterDistribution> = before
+        .into_iter()
+        .flat_map(|status| &status.clusters)
+        .map(|entry| (entry.cluster.as_str(), entry))
+        .collect();
+    let mut changed: Vec<PolicyEvent> = after
+        .clusters
+        .iter()
+        .filter_map(|entry| {
+            let was = old.get(entry.cluster.as_str());
+            let was_failing = was.is_some_and(|was| is_failure(&was.reason));
+            let failing = is_failure(&entry.reason);
+            let new_reason = was.is_none_or(|was| was.reason != entry.reason);
+            let recovered = was_failing && !failing;
+            let applied = entry.reason == MemberReason::Applied.as_str()
+                && was.is_none_or(|was| was.applied_replicas != entry.applied_replicas || was_failing);
+            ((failing && new_reason) || recovered || (applied && new_reason)).then(|| PolicyEvent {
+                warning: failing,
+                reason: entry.reason.clone(),
+                action: "Propagate",
+                note: format!("{}: {}", entry.cluster, entry.message),
+            })
+        })
+        .collect();
+    changed.sort_by_key(|event| !event.warning);
+    let room = MAX_EVENTS.saturating_sub(events.len());
+    if changed.len() > room {
+        let more = changed.len() - room.saturating_sub(1);
+        changed.truncate(room.saturating_sub(1));
+        changed.push(PolicyEvent {
+            warning: changed.iter().any(|event| event.warning),
+            reason: "MoreClusters".to_owned(),
+            action: "Propagate",
+            note: format!("{more} more clusters changed; see the status"),
+        });
+    }
+    events.extend(changed);
+    events
+}
+
+fn is_failure(reason: &str) -> bool {
+    MemberReason::is_failure_token(reason)
+}

@@ -1,0 +1,148 @@
+//! What a plan has to say beside its numbers: typed, counted in, printed by `Display`.
+
+use std::fmt;
+
+use kurator_core::reason::Reason;
+
+use super::{ObjectKey, ObjectKind, PolicyKey};
+use crate::overrides::BrokenTotals;
+
+/// Something about a policy that its owner should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Note {
+    /// The spec cannot be read; nothing was changed anywhere.
+    InvalidSpec {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The hub does not serve a kind that the policy selects, or not in namespaces.
+    KindNotServed {
+        /// The kind.
+        kind: ObjectKind,
+    },
+    /// An override policy that concerns the policy's objects cannot be used; the objects it selects are held.
+    InvalidOverride {
+        /// Its name.
+        policy: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// No cluster can take an object; where it is already, it stays.
+    NotPlaced {
+        /// The object.
+        object: ObjectKey,
+        /// Why.
+        problem: String,
+    },
+    /// Another policy distributes the object.
+    ClaimedByOther {
+        /// The object.
+        object: ObjectKey,
+        /// The policy that has it.
+        holder: PolicyKey,
+    },
+    /// No object matches the selectors.
+    NothingSelected,
+    /// The placement or a weight names a cluster that is not a member.
+    UnknownCluster {
+        /// The name.
+        cluster: String,
+    },
+    /// Overrides make the clusters run another number of replicas than the division gave out.
+    TotalChanged {
+        /// The object.
+        object: ObjectKey,
+        /// What was given out, what came of it, and by whose word.
+        totals: BrokenTotals,
+    },
+    /// Other policies select the object too; they wait.
+    Contested {
+        /// The object.
+        object: ObjectKey,
+        /// The policies that wait.
+        rivals: Vec<PolicyKey>,
+    },
+}
+
+/// How much a note weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "good to know, look at it, does not work")]
+pub enum Severity {
+    /// Good to know.
+    Information,
+    /// It works, perhaps not as meant.
+    Warning,
+    /// Something that was asked for is not done.
+    Failure,
+}
+
+impl Note {
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::InvalidSpec { .. } => "InvalidSpec",
+            Self::KindNotServed { .. } => "KindNotServed",
+            Self::InvalidOverride { .. } => "InvalidOverride",
+            Self::NotPlaced { .. } => "NotPlaced",
+            Self::ClaimedByOther { .. } => "ClaimedByOther",
+            Self::NothingSelected => "NothingSelected",
+            Self::UnknownCluster { .. } => "UnknownCluster",
+            Self::TotalChanged { .. } => "TotalChanged",
+            Self::Contested { .. } => "Contested",
+        }
+    }
+
+    /// How much it weighs.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::Contested { .. } => Severity::Information,
+            Self::TotalChanged { .. } | Self::UnknownCluster { .. } => Severity::Warning,
+            Self::InvalidSpec { .. }
+            | Self::KindNotServed { .. }
+            | Self::InvalidOverride { .. }
+            | Self::NotPlaced { .. }
+            | Self::ClaimedByOther { .. }
+            | Self::NothingSelected => Severity::Failure,
+        }
+    }
+}
+
+impl Reason for Note {
+    fn token(&self) -> &'static str {
+        self.reason()
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidSpec { problem } => write!(f, "the spec cannot be used: {problem}"),
+            Self::KindNotServed { kind } => write!(f, "the hub does not serve {kind} in namespaces"),
+            Self::InvalidOverride { policy, problem } => {
+                write!(f, "override policy {policy} cannot be used: {problem}")
+            }
+            Self::NotPlaced { object, problem } => write!(f, "{object} is not placed: {problem}"),
+            Self::ClaimedByOther { object, holder } => {
+                write!(
+                    f,
+                    "{object} belongs to policy {holder}; narrow one of the two selectors"
+                )
+            }
+            Self::NothingSelected => f.write_str("no object of the namespace matches the resource selectors"),
+            Self::UnknownCluster { cluster } => write!(f, "cluster {cluster} is not a member of the fleet"),
+            Self::TotalChanged { object, totals } => write!(f, "{object}: {totals}"),
+            Self::Contested { object, rivals } => {
+                write!(f, "{object} is selected by ")?;
+                for (index, rival) in rivals.iter().take(5).enumerate() {
+                    let comma = if index > 0 { ", " } else { "" };
+                    write!(f, "{comma}{rival}")?;
+                }
+                if rivals.len() > 5 {
+                    write!(f, " and {} more", rivals.len() - 5)?;
+                }
+                f.write_str(" too")
+            }
+        }
+    }
+}

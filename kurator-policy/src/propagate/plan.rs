@@ -1,0 +1,266 @@
+//! What every member is to hold: templates, placed, divided and overridden.
+
+use std::{cmp::Reverse, collections::BTreeMap, fmt};
+
+use jiff::Timestamp;
+use kurator_core::{names::ClusterName, observe::Snapshot, reason::Reason as _};
+use serde_json::Value;
+
+use super::{
+    MemberReason, Note, ObjectKey, PolicyKey, ResourceInterpreter, Template,
+    place::{Placer, unknown_clusters},
+    render::render,
+};
+use crate::{
+    api::{OverridePolicy, Placement},
+    overrides::{BrokenTotals, OverrideSet, REPLICAS},
+    placement::Running,
+};
+
+/// Everything one policy's plan depends on.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "the input of one pure function; a new fact is a new decision"
+)]
+pub struct Request<'a> {
+    /// Which policy.
+    pub policy: &'a PolicyKey,
+    /// Where it places and how it divides.
+    pub placement: &'a Placement,
+    /// The objects that belong to it: see [`claims`](super::claims).
+    pub templates: &'a [Template],
+    /// The override policies of its namespace.
+    pub overrides: &'a [OverridePolicy],
+    /// The members.
+    pub fleet: &'a Snapshot,
+    /// Where the objects run today, for divisions that keep what runs where it is.
+    pub running: &'a BTreeMap<ObjectKey, Running>,
+    /// The time of the plan.
+    pub now: Timestamp,
+    /// What kinds mean.
+    pub interpreter: &'a dyn ResourceInterpreter,
+}
+
+/// What every member is to hold, and what there is to say about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+#[must_use]
+pub struct Planned {
+    /// The clusters that get something.
+    pub members: BTreeMap<ClusterName, MemberPlan>,
+    /// The objects, with their sums over all clusters.
+    pub objects: BTreeMap<ObjectKey, ObjectTotals>,
+    /// What the policy's owner should know, sorted.
+    pub notes: Vec<Note>,
+}
+
+/// What one member is to hold of one policy.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct MemberPlan {
+    /// The objects.
+    pub objects: BTreeMap<ObjectKey, PlannedObject>,
+}
+
+/// One object for one member.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PlannedObject {
+    /// Replicas the division gave the cluster; `None` if the kind has none.
+    pub planned: Option<u32>,
+    /// What is to be sent.
+    pub rendered: Rendered,
+}
+
+/// What is to be sent to a member.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Rendered {
+    /// This manifest.
+    Manifest {
+        /// The object as the member is to have it.
+        manifest: Value,
+        /// Replicas it asks for, after overrides.
+        applied: Option<u32>,
+        /// Fingerprint of the manifest.
+        revision: String,
+    },
+    /// Nothing new: what is there stays as it is.
+    Held {
+        /// Why.
+        reason: MemberReason,
+        /// The same for people.
+        message: String,
+    },
+}
+
+/// An object's sums over all clusters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObjectTotals {
+    /// Replicas the template asks for.
+    pub desired: u64,
+    /// Replicas given to clusters.
+    pub planned: u64,
+    /// Replicas after overrides, where these could be applied.
+    pub applied: u64,
+    /// Clusters that get it.
+    pub clusters: usize,
+    /// Whether it stays wherever it is because it could not be placed.
+    pub held: bool,
+}
+
+impl Planned {
+    /// What `cluster` is to hold; `None` for a cluster that gets nothing.
+    #[must_use]
+    pub fn member(&self, cluster: &ClusterName) -> Option<&MemberPlan> {
+        self.members.get(cluster)
+    }
+
+    /// The objects that must not be taken out of any cluster: it is not known where they belong.
+    pub fn held(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.objects
+            .iter()
+            .filter(|(_, totals)| totals.held)
+            .map(|(key, _)| key)
+    }
+
+    /// A plan without objects: everything the policy placed is to go.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+}
+
+/// Plans what every member is to hold.
+///
+/// # Guarantees
+/// - Pure and deterministic: the order of templates, overrides and members does not reach the result.
+/// - An object that cannot be placed, or an override that does not fit, concerns that object (in that cluster)
+///   only, and is [held](Rendered::Held): what is there stays.
+/// - A rendered manifest is the object of its template: overrides that change its kind, name or namespace are refused.
+pub fn plan(request: &Request<'_>) -> Planned {
+    let mut planned = Planned::default();
+    let overrides = OverrideSet::compile(request.overrides);
+    let mut placer = Placer::new(request.placement, request.fleet);
+    let nowhere = Running::default();
+    for template in request.templates {
+        let key = &template.key;
+        let desired = u64::from(template.replicas.unwrap_or(0));
+        let mut totals = ObjectTotals {
+            desired,
+            ..ObjectTotals::default()
+        };
+        let running = request.running.get(key).unwrap_or(&nowhere);
+        let placed = match placer.place(request.policy, template, running, request.now) {
+            Ok(placed) => placed,
+            Err(problem) => {
+                planned.notes.push(Note::NotPlaced {
+                    object: key.clone(),
+                    problem,
+                });
+                planned
+                    .objects
+                    .insert(key.clone(), ObjectTotals { held: true, ..totals });
+                continue;
+            }
+        };
+        let mut reports = Vec::new();
+        for (cluster, replicas) in placed {
+            let Some(view) = request.fleet.get(&cluster) else {
+                continue;
+            };
+            let (rendered, report) = render(template, replicas, view, &overrides, request.interpreter);
+            totals.clusters += 1;
+            totals.planned += u64::from(replicas.unwrap_or(0));
+            if let Rendered::Manifest { applied, .. } = rendered {
+                totals.applied += u64::from(applied.unwrap_or(0));
+            }
+            if let Some(replicas) = replicas {
+                reports.push((cluster.clone(), u64::from(replicas), report));
+            }
+            let member = planned.members.entry(cluster).or_default();
+            member.objects.insert(
+                key.clone(),
+                PlannedObject {
+                    planned: replicas,
+                    rendered,
+                },
+            );
+        }
+        let compared = reports
+            .iter()
+            .map(|(cluster, replicas, report)| (cluster, *replicas, report));
+        if let Some(totals) = BrokenTotals::find(REPLICAS, compared) {
+            planned.notes.push(Note::TotalChanged {
+                object: key.clone(),
+                totals,
+            });
+        }
+        planned.objects.insert(key.clone(), totals);
+    }
+    planned
+        .notes
+        .extend(unknown_clusters(request.placement, request.fleet));
+    if request.templates.is_empty() {
+        planned.notes.push(Note::NothingSelected);
+    }
+    planned.sort_notes();
+    planned
+}
+
+impl Planned {
+    /// Adds what was found out beside the plan.
+    pub fn note(&mut self, notes: impl IntoIterator<Item = Note>) {
+        self.notes.extend(notes);
+        self.sort_notes();
+    }
+
+    /// The weightiest first, and among equals in an order that does not depend on who spoke first.
+    fn sort_notes(&mut self) {
+        self.notes
+            .sort_by_cached_key(|note| (Reverse(note.severity()), note.token(), note.to_string()));
+        self.notes.dedup();
+    }
+}
+
+/// One line an object, one for each cluster, and the notes.
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (key, totals) in &self.objects {
+            write!(f, "{key}")?;
+            if totals.held {
+                writeln!(f, ": stays where it is")?;
+                continue;
+            }
+            writeln!(f, ": {} clusters", totals.clusters)?;
+            for (cluster, member) in &self.members {
+                let Some(object) = member.objects.get(key) else {
+                    continue;
+                };
+                match (&object.rendered, object.planned) {
+                    (Rendered::Held { reason, message }, _) => {
+                        writeln!(f, "  {cluster}: {reason}: {message}")?
+                    }
+                    (
+                        Rendered::Manifest {
+                            applied: Some(applied),
+                            ..
+                        },
+                        Some(planned),
+                    ) if *applied != planned => {
+                        writeln!(f, "  {cluster}: {applied} replicas ({planned} planned)")?;
+                    }
+                    (Rendered::Manifest { .. }, Some(planned)) => {
+                        writeln!(f, "  {cluster}: {planned} replicas")?
+                    }
+                    (Rendered::Manifest { .. }, None) => writeln!(f, "  {cluster}: copied")?,
+                }
+            }
+        }
+        for note in &self.notes {
+            writeln!(f, "{}: {note}", note.token())?;
+        }
+        Ok(())
+    }
+}

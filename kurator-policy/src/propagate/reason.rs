@@ -1,0 +1,66 @@
+//! Why a cluster is as far as it is: one word for status, condition, Event and metric label alike.
+
+use std::fmt;
+
+/// Why an object in a cluster, or a cluster as a whole, is as far as it is.
+///
+/// Ordered from well to ill: of several reasons the greatest stands for all. The tokens inside are those of
+/// `kurator_core`: of an [`ObjectOutcome`](kurator_core::apply::ObjectOutcome), and of a failed connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum MemberReason {
+    /// Everything is there, and as many replicas are ready as were applied.
+    Applied,
+    /// Everything is there; some replicas are not ready yet.
+    NotReady,
+    /// Not sent yet.
+    Pending,
+    /// Being taken out of the cluster.
+    Removing,
+    /// The policy names a cluster that is not a member, or not any more.
+    UnknownCluster,
+    /// An object could not be rendered, applied or removed.
+    Object(&'static str),
+    /// Nothing can be done in the cluster.
+    Cluster(&'static str),
+}
+
+/// The cluster did not answer within the time it had.
+pub const TIMED_OUT: MemberReason = MemberReason::Cluster("TimedOut");
+
+impl MemberReason {
+    /// The CamelCase token used as condition reason, Event reason and metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "Applied",
+            Self::NotReady => "NotReady",
+            Self::Pending => "Pending",
+            Self::Removing => "Removing",
+            Self::UnknownCluster => "UnknownCluster",
+            Self::Object(token) | Self::Cluster(token) => token,
+        }
+    }
+
+    /// Whether something is wrong, as opposed to not finished.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        !matches!(
+            self,
+            Self::Applied | Self::NotReady | Self::Pending | Self::Removing
+        )
+    }
+
+    /// The same, of a token in a status.
+    pub(super) fn is_failure_token(token: &str) -> bool {
+        ![Self::Applied, Self::NotReady, Self::Pending, Self::Removing]
+            .iter()
+            .any(|well| well.as_str() == token)
+    }
+}
+
+impl fmt::Display for MemberReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

@@ -1,0 +1,47 @@
+//! One template as one member is to have it: replicas set, overrides applied.
+
+use kurator_core::observe::ClusterView;
+
+use super::{MemberReason, Rendered, ResourceInterpreter, Template, place::chain, template::revision};
+use crate::overrides::{OverrideReport, OverrideSet};
+
+/// A rendered template, and what overrides did to it.
+pub(super) fn render(
+    template: &Template,
+    replicas: Option<u32>,
+    cluster: &ClusterView,
+    overrides: &OverrideSet,
+    interpreter: &dyn ResourceInterpreter,
+) -> (Rendered, OverrideReport) {
+    let mut divided = template.manifest.clone();
+    if let Some(replicas) = replicas {
+        interpreter.set_replicas(&template.key.kind, &mut divided, replicas);
+    }
+    match overrides.render(&divided, cluster) {
+        Ok(rendered) => {
+            let applied = match replicas {
+                Some(_) => interpreter.replicas(&template.key.kind, &rendered.object),
+                None => None,
+            };
+            let revision = revision(&rendered.object);
+            (
+                Rendered::Manifest {
+                    manifest: rendered.object,
+                    applied,
+                    revision,
+                },
+                rendered.report,
+            )
+        }
+        Err(error) => {
+            let reason = MemberReason::Object(error.reason());
+            (
+                Rendered::Held {
+                    reason,
+                    message: chain(&error),
+                },
+                OverrideReport::default(),
+            )
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! From a plan and what the members said to the status of the policy.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kurator_core::{condition::ConditionSet, names::ClusterName, reason::Reason};
+
+use super::{MemberReason, Note, ObjectKey, Planned, Rendered, Severity};
+use crate::api::{ClusterDistribution, DistributionPolicyStatus, DistributionTotals};
+
+/// Whether overrides leave the number of replicas that was divided as it is.
+pub const TOTAL_KEPT: &str = "TotalKept";
+
+/// The longest message of a cluster or a condition, in bytes: a status must stay small at a thousand members, and a
+/// server that refuses a manifest likes to quote it.
+pub const MAX_MESSAGE: usize = 512;
+
+/// What the members said about one policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Observed {
+    /// By cluster; a cluster that is missing has not said anything yet.
+    pub members: BTreeMap<ClusterName, MemberObserved>,
+}
+
+/// What one member said about one policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemberObserved {
+    /// Why nothing can be done in the cluster as a whole.
+    pub blocked: Option<Trouble>,
+    /// The policy's objects there.
+    pub objects: BTreeMap<ObjectKey, ObjectObserved>,
+    /// Objects that are to go and are still there.
+    pub leaving: BTreeMap<ObjectKey, Trouble>,
+    /// Whether it is certain that nothing else of the policy is there.
+    pub complete: bool,
+}
+
+impl MemberObserved {
+    /// Whether nothing of the policy is left in the member, for certain.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.complete && self.blocked.is_none() && self.objects.is_empty() && self.leaving.is_empty()
+    }
+}
+
+/// A reason with its explanation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the pair is the whole idea")]
+pub struct Trouble {
+    /// The token.
+    pub reason: MemberReason,
+    /// The same for people.
+    pub message: String,
+}
+
+impl Trouble {
+    /// A reason with a message, cut where it gets too long for a status.
+    pub fn new(reason: MemberReason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: cut(message.into()),
+        }
+    }
+}
+
+/// What is known of one object in one member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObjectObserved {
+    /// Replicas it was told to run; `None` if it was never applied, or has none.
+    pub applied: Option<u32>,
+    /// Replicas that are ready.
+    pub ready: Option<u32>,
+    /// Fingerprint of the manifest that was last applied.
+    pub revision: Option<String>,
+    /// Why the manifest of the plan is not there; `None` if it is.
+    pub trouble: Option<Trouble>,
+}
+
+/// Computes the status of a policy.
+///
+/// `previous` gives transition times to conditions that stay, and the last known numbers of clusters that cannot
+/// be asked.
+///
+/// # Guarantees
+/// Pure: the same input gives the same status, so a status that is equal to the one in place need not be written.
+/// Messages are at most [`MAX_MESSAGE`] bytes; clusters come sorted by name.
+#[must_use]
+pub fn status(
+    generation: Option<i64>,
+    planned: &Planned,
+    observed: &Observed,
+    previous: Option<&DistributionPolicyStatus>,
+    now: Timestamp,
+) -> DistributionPolicyStatus {
+    let mut rows: Vec<Row> = Vec::new();
+    let before: BTreeMap<&str, &ClusterDistribution> = previous
+        .into_iter()
+        .flat_map(|status| &status.clusters)
+        .map(|entry| (entry.cluster.as_str(), entry))
+        .collect();
+    let names: BTreeSet<_> = planned.members.keys().chain(observed.members.keys()).collect();
+    for name in &names {
+        let before = before.get(name.as_str()).copied();
+        rows.extend(row(name, planned, observed.members.get(*name), before));
+    }
+    let member = |cluster: &str| names.iter().any(|name| name.as_str() == cluster);
+    for note in &planned.notes {
+        if let Note::UnknownCluster { cluster } = note
+            && before
+                .get(cluster.as_str())
+                .is_none_or(|entry| !held_something(entry))
+        {
+            rows.push(Row::unknown(cluster, note));
+        }
+    }
+    rows.extend(
+        before
+            .values()
+            .filter(|entry| !member(&entry.cluster))
+            .filter_map(|entry| Row::former(entry)),
+    );
+    rows.sort_by(|a, b| a.entry.cluster.cmp(&b.entry.cluster));
+    let totals = totals(planned, &rows);
+    let conditions = conditions(generation, planned, &rows, &totals, previous, now);
+    DistributionPolicyStatus {
+        observed_generation: generation,
+        conditions,
+        clusters: rows.into_iter().map(|row| row.entry).collect(),
+        totals: Some(totals),
+        placed_kinds: previous
+            .map(|status| status.placed_kinds.clone())
+            .unwrap_or_default(),
+    }
+}
+
+/// The status of a policy that cannot be planned: everything stays as it is, and the conditions say why.
+#[must_use]
+pub fn held_status(
+    generation: Option<i64>,
+    note: &Note,
+    previous: Option<&DistributionPolicyStatus>,
+    now: Timestamp,
+) -> DistributionPolicyStatus {
+    let previous = previous.cloned().unwrap_or_default();
+    let said = Said::new(note.token(), note.to_string());
+    let mut conditions = ConditionSet::new(previous.conditions, generation, now);
+    conditions.ready(false, &said);
+    conditions.progressing(false, &said);
+    conditions.degraded(true, &said);
+    DistributionPolicyStatus {
+        observed_generation: generation,
+        conditions: conditions.into_vec(),
+        ..DistributionPolicyStatus {
+            conditions: Vec::new(),
+            ..previous
+        }
+    }
+}
+
+struct Row {
+    entry: ClusterDistribution,
+    reason: MemberReason,
+}
+
+impl Row {
+    fn unknown(cluster: &str, note: &Note) -> Self {
+        let entry = ClusterDistribution {
+            cluster: cluster.to_owned(),
+            reason: MemberReason::UnknownCluster.to_string(),
+            message: note.to_string(),
+            ..ClusterDistribution::default()
+        };
+        Self {
+            entry,
+            reason: MemberReason::UnknownCluster,
+        }
+    }
+
+    /// A cluster that held something and is no member any more: nobody can look, so the last numbers stand.
+    fn former(before: &ClusterDistribution) -> Option<Self> {
+        held_something(before).then(|| {
+            let message = "no longer a member; what was placed there may still be there";
+            let entry = ClusterDistribution {
+                reason: MemberReason::UnknownCluster.to_string(),
+                message: message.to_owned(),
+                ..before.clone()
+            };
+            Self {
+                entry,
+                reason: MemberReason::UnknownCluster,
+            }
+        })
+    }
+}
+
+/// Whether an entry of a status stands for objects in a cluster, as opposed to a name that no member bears.
+fn held_something(entry: &ClusterDistribution) -> bool {
+    entry.reason != MemberReason::UnknownCluster.as_str() || entry.applied_objects > 0
+}
+
+fn row(
+    cluster: &ClusterName,
+    planned: &Planned,
+    observed: Option<&MemberObserved>,
+    before: Option<&ClusterDistribution>,
+) -> Option<Row> {
+    let nothing = MemberObserved::default();
+    let seen = observed.unwrap_or(&nothing);
+    let plan = planned.member(cluster);
+    let mut entry = ClusterDistribution {
+        cluster: cluster.to_string(),
+        ..ClusterDistribution::default()
+    };
+    let mut worst: Option<Trouble> = seen.blocked.clone();
+    let mut others = 0_usize;
+    let mut add = |trouble: Trouble| match &mut worst {
+        Some(worst) if worst.reason >= trouble.reason => others += 1,
+        Some(worst) => {
+            *worst = trouble;
+            others += 1;
+        }
+        None => worst = Some(trouble),
+    };
+    for (key, object) in plan.into_iter().flat_map(|plan| &plan.objects) {
+        entry.planned_replicas += i64::from(object.planned.unwrap_or(0));
+        let known = seen.objects.get(key);
+        let applied = known.and_then(|known| known.applied).unwrap_or(0);
+        let ready = known.and_then(|known| known.ready).unwrap_or(0);
+        entry.applied_replicas += i64::from(applied);
+        entry.ready_replicas += i64::from(ready);
+        if let Rendered::Held { reason, message } = &object.rendered {
+            add(Trouble::new(*reason, format!("{key}: {message}")));
+            continue;
+        }
+        match known {
+            Some(ObjectObserved {
+                trouble: Some(trouble),
+                ..
+            }) => {
+                add(Trouble::new(
+                    trouble.reason,
+                    format!("{key}: {}", trouble.message),
+                ));
+            }
+            Some(_) if ready < applied => {
+                entry.applied_objects += 1;
+                add(Trouble::new(
+                    MemberReason::NotReady,
+                    format!("{key}: {ready} of {applied} replicas ready"),
+                ));
+            }
+            Some(_) => entry.applied_objects += 1,
+            None if seen.blocked.is_none() => add(Trouble::new(
+                MemberReason::Pending,
+                format!("{key}: not sent yet"),
+            )),
+            None => {}
+        }
+    }
+    for (key, trouble) in &seen.leaving {
+        add(Trouble::new(
+            trouble.reason,
+            format!("{key}: {}", trouble.message),
+        ));
+    }
+    if plan.is_none() {
+        // A cluster that was given nothing is of interest only while something is, or may be, left there.
+        if before.is_none() && seen.leaving.is_empty() || seen.is_clean() {
+            return None;
+        }
+        if worst.is_none() {
+            worst = Some(Trouble::new(MemberReason::Removing, "being removed"));
+        }
+    }
+    if let (Some(before), true) = (before, seen.objects.is_empty() && seen.blocked.is_some()) {
+        // Nothing is known since the start of this process: the last word stands.
+        entry.applied_objects = before.applied_objects;
+        entry.applied_replicas = before.applied_replicas;
+        entry.ready_replicas = before.ready_replicas;
+        entry.revision.clone_from(&before.revision);
+    }
+    let revisions: Vec<&str> = seen
+        .objects
+        .values()
+        .filter_map(|object| object.revision.as_deref())
+        .collect();
+    match revisions.as_slice() {
+        [] => {}
+        [one] => entry.revision = Some((*one).to_owned()),
+        many => {
+            let all = serde_json::Value::from(many.to_vec());
+            entry.revision = Some(super::revision(&all));
+        }
+    }
+    let (reason, message) = match worst {
+        None => (
+            MemberReason::Applied,
+            format!("{} objects in place", entry.applied_objects),
+        ),
+        Some(worst) if others > 0 => (worst.reason, format!("{} (and {others} more)", worst.message)),
+        Some(worst) => (worst.reason, worst.message),
+    };
+    entry.reason = reason.to_string();
+    entry.message = cut(message);
+    Some(Row { entry, reason })
+}
+
+fn totals(planned: &Planned, rows: &[Row]) -> DistributionTotals {
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let sum = |number: fn(&ClusterDistribution) -> i64| rows.iter().map(|row| number(&row.entry)).sum();
+    let desired: u64 = planned.objects.values().map(|totals| totals.desired).sum();
+    DistributionTotals {
+        clusters: count(planned.members.len()),
+        objects: count(planned.objects.len()),
+        desired_replicas: i64::try_from(desired).unwrap_or(i64::MAX),
+        planned_replicas: sum(|entry| entry.planned_replicas),
+        applied_replicas: sum(|entry| entry.applied_replicas),
+        ready_replicas: sum(|entry| entry.ready_replicas),
+    }
+}
+
+/// A condition's reason and message.
+struct Said {
+    token: &'static str,
+    message: String,
+}
+
+impl Said {
+    fn new(token: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            token,
+            message: cut(message.into()),
+        }
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Reason for Said {
+    fn token(&self) -> &'static str {
+        self.token
+    }
+}
+
+fn conditions(
+    generation: Option<i64>,
+    planned: &Planned,
+    rows: &[Row],
+    totals: &DistributionTotals,
+    previous: Option<&DistributionPolicyStatus>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let worst = |wanted: fn(MemberReason) -> bool| {
+        let row = rows
+            .iter()
+            .filter(|row| wanted(row.reason))
+            .max_by_key(|row| row.reason)?;
+        Some(Said::new(
+            row.reason.as_str(),
+            format!("{}: {}", row.entry.cluster, row.entry.message),
+        ))
+    };
+    let failed_note = planned
+        .notes
+        .iter()
+        .find(|note| note.severity() == Severity::Failure);
+    let failure = failed_note
+        .map(|note| Said::new(note.token(), note.to_string()))
+        .or_else(|| worst(MemberReason::is_failure));
+    let open = worst(|reason| !reason.is_failure() && reason != MemberReason::Applied);
+    let summary = Said::new(
+        MemberReason::Applied.as_str(),
+        format!(
+            "{} of {} replicas ready in {} clusters",
+            totals.ready_replicas, totals.applied_replicas, totals.clusters
+        ),
+    );
+    let before = previous
+        .map(|status| status.conditions.clone())
+        .unwrap_or_default();
+    let mut conditions = ConditionSet::new(before, generation, now);
+    match failure.as_ref().or(open.as_ref()) {
+        Some(reason) => conditions.ready(false, reason),
+        None => conditions.ready(true, &summary),
+    };
+    match &open {
+        Some(reason) => conditions.progressing(true, reason),
+        None => conditions.progressing(false, &Said::new("Settled", summary.message)),
+    };
+    match &failure {
+        Some(reason) => conditions.degraded(true, reason),
+        None => conditions.degraded(false, &Said::new("AsPlanned", "every cluster does as planned")),
+    };
+    match planned
+        .notes
+        .iter()
+        .find(|note| matches!(note, Note::TotalChanged { .. }))
+    {
+        Some(note) => conditions.set(TOTAL_KEPT, false, &Said::new(note.token(), note.to_string())),
+        None if totals.desired_replicas > 0 => {
+            let kept = Said::new(
+                "AsPlanned",
+                "overrides leave the planned number of replicas as it is",
+            );
+            conditions.set(TOTAL_KEPT, true, &kept)
+        }
+        None => conditions.remove(TOTAL_KEPT),
+    };
+    conditions.into_vec()
+}
+
+/// Cuts a text to [`MAX_MESSAGE`] bytes, between characters.
+fn cut(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        let mut end = MAX_MESSAGE - "...".len();
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+        message.push_str("...");
+    }
+    message
+}
