@@ -1,10 +1,16 @@
-//! How members leave.
+//! Who the members are, and how they leave.
+//!
+//! `attached_clusters` (feature `client`) makes members of the attached clusters of a hub.
 //!
 //! [`next_step`] decides, from what is known now, whether a member that is being removed is cleaned, waited for, or
 //! let go of. It is pure; the controllers carry it out.
 
+#[cfg(feature = "client")]
+mod attached;
 mod detach;
 
+#[cfg(feature = "client")]
+pub use self::attached::attached_clusters;
 pub use self::detach::{
     Contact, DetachBlocked, DetachMode, DetachStep, Detaching, Remains, Tombstone, next_step,
 };
