@@ -3,6 +3,8 @@
 #![allow(clippy::duplicated_attributes, reason = "every printer column has a type")]
 
 pub mod api;
+#[cfg(feature = "client")]
+pub mod controller;
 pub mod overrides;
 pub mod placement;
 pub mod propagate;

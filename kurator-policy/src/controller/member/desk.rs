@@ -1,0 +1,145 @@
+//! Where the hub side leaves work for a member's worker, and finds what the worker has seen.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use kurator_core::apply::{ConflictResolution, KindRef, ObjectSet};
+use tokio::sync::Notify;
+
+use crate::propagate::{MemberObserved, ObjectKey, ObjectKind, PolicyKey, Trouble};
+
+/// What one member is to hold of one policy.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Assignment {
+    /// The objects, complete.
+    pub(in super::super) set: ObjectSet,
+    /// What the set was made of; equal for equal sets.
+    pub(in super::super) revisions: BTreeMap<ObjectKey, Wanted>,
+    /// Where leftovers may be.
+    pub(in super::super) kinds: BTreeSet<ObjectKind>,
+    /// Whether leftovers are removed; not while it is unknown what belongs there.
+    pub(in super::super) prune: bool,
+    /// What to do about objects of others.
+    pub(in super::super) conflicts: ConflictResolution,
+}
+
+/// One object of an assignment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Wanted {
+    pub(in super::super) revision: String,
+    pub(in super::super) replicas: Option<u32>,
+}
+
+impl Assignment {
+    /// Whether doing one is doing the other.
+    fn same(&self, other: &Self) -> bool {
+        self.revisions == other.revisions
+            && self.kinds == other.kinds
+            && self.prune == other.prune
+            && self.conflicts == other.conflicts
+            && self.set.owner() == other.set.owner()
+    }
+
+    pub(super) fn kind_refs(&self) -> BTreeSet<KindRef> {
+        self.kinds
+            .iter()
+            .map(|kind| KindRef::new(&kind.api_version, &kind.kind))
+            .collect()
+    }
+}
+
+/// The desk of one member.
+#[derive(Debug, Default)]
+pub(in super::super) struct Desk {
+    inbox: Mutex<Inbox>,
+    observed: Mutex<BTreeMap<PolicyKey, MemberObserved>>,
+    trouble: Mutex<Option<Trouble>>,
+    pub(super) wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    assignments: BTreeMap<PolicyKey, Arc<Assignment>>,
+    fresh: BTreeSet<PolicyKey>,
+    look_again: bool,
+}
+
+impl Desk {
+    /// Leaves work; nothing happens if it is the work that is there already.
+    pub(in super::super) fn assign(&self, policy: &PolicyKey, assignment: Assignment) {
+        let mut inbox = lock(&self.inbox);
+        if inbox
+            .assignments
+            .get(policy)
+            .is_some_and(|before| before.same(&assignment))
+        {
+            return;
+        }
+        inbox.assignments.insert(policy.clone(), Arc::new(assignment));
+        inbox.fresh.insert(policy.clone());
+        drop(inbox);
+        self.wake.notify_one();
+    }
+
+    /// The policy is gone, and nothing of it is in the member.
+    pub(in super::super) fn dismiss(&self, policy: &PolicyKey) {
+        lock(&self.inbox).assignments.remove(policy);
+        lock(&self.observed).remove(policy);
+        self.wake.notify_one();
+    }
+
+    /// The registration or the credentials may have changed: do not wait for the next try.
+    pub(in super::super) fn look_again(&self) {
+        lock(&self.inbox).look_again = true;
+        self.wake.notify_one();
+    }
+
+    /// What the worker has seen of a policy; `None` if it was never asked.
+    pub(in super::super) fn observed(&self, policy: &PolicyKey) -> Option<MemberObserved> {
+        lock(&self.observed).get(policy).cloned()
+    }
+
+    /// Why the member was last out of reach.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        lock(&self.trouble).clone()
+    }
+
+    pub(super) fn set_trouble(&self, trouble: &Trouble) {
+        *lock(&self.trouble) = Some(trouble.clone());
+    }
+
+    pub(super) fn assignments(&self) -> BTreeMap<PolicyKey, Arc<Assignment>> {
+        lock(&self.inbox).assignments.clone()
+    }
+
+    pub(super) fn assignment(&self, policy: &PolicyKey) -> Option<Arc<Assignment>> {
+        lock(&self.inbox).assignments.get(policy).cloned()
+    }
+
+    /// Takes the policies with new work, and whether to look again.
+    pub(super) fn take(&self) -> (BTreeSet<PolicyKey>, bool) {
+        let mut inbox = lock(&self.inbox);
+        (
+            std::mem::take(&mut inbox.fresh),
+            std::mem::take(&mut inbox.look_again),
+        )
+    }
+
+    /// Changes what is known of a policy; tells whether that made a difference.
+    pub(super) fn observe(&self, policy: &PolicyKey, change: impl FnOnce(&mut MemberObserved)) -> bool {
+        if !lock(&self.inbox).assignments.contains_key(policy) {
+            return false;
+        }
+        let mut observed = lock(&self.observed);
+        let known = observed.entry(policy.clone()).or_default();
+        let before = known.clone();
+        change(known);
+        *known != before
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

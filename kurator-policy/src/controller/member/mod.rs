@@ -1,0 +1,13 @@
+//! One worker for each member. Workers share nothing, so a member that hangs holds up nobody but itself.
+
+mod desk;
+mod pass;
+mod registry;
+mod watches;
+mod worker;
+
+pub(super) use self::{
+    desk::{Assignment, Wanted},
+    registry::Members,
+    worker::Tools,
+};

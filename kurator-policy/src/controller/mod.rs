@@ -1,0 +1,45 @@
+//! The controller that makes distribution policies true: it watches the hub, plans, and keeps every member as planned.
+//!
+//! ```text
+//!  hub                                                      members
+//!  policies, overrides, templates --watch--> reconcile --assignment--> worker --apply--> cluster
+//!  memberships, Secrets             |            |                       |  <--watch---
+//!                                   |          status  <---observed------+
+//! ```
+//!
+//! A reconcile never waits for a member: it plans, leaves each member's worker what that member is to hold, and
+//! writes down what the workers have seen so far. Workers share nothing, so a member that hangs holds up nobody else.
+//!
+//! # Guarantees
+//! - The status names every cluster that may hold something of the policy *before* anything is sent there, so a
+//!   process that is killed at any point leaves nothing behind that its successor does not know of.
+//! - Nothing is removed because something is not known: an unreadable policy, a hub or member that does not answer,
+//!   a kind that is gone, an override that fails.
+//! - A policy that is deleted stays until every member it was placed on is clean; a member that does not answer is
+//!   named in the status, and holds up no other policy.
+//! - In the steady state nothing is written anywhere.
+//!
+//! # RBAC
+//! On the hub: get, list, watch and patch distribution policies and patch their status; list and watch override
+//! policies and the kinds that policies select; create and patch Events; get the namespace `kube-system`; and what
+//! the [`Membership`] and the [`ClusterConnector`](kurator_core::connect::ClusterConnector) need. On members: get,
+//! list, watch, create, patch and delete what is distributed, and get, create and patch namespaces.
+
+mod distribution;
+mod error;
+mod group;
+mod kinds;
+mod member;
+mod overrides;
+mod policy;
+mod reconcile;
+mod report;
+mod settings;
+mod templates;
+mod trigger;
+mod watch;
+
+pub use self::{
+    distribution::Distribution, error::ControllerError, group::PolicyGroup, policy::FINALIZER,
+    settings::Settings,
+};

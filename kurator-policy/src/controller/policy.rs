@@ -1,0 +1,75 @@
+//! A distribution policy as it came from the hub, read with care.
+
+use jiff::Timestamp;
+use kube::{ResourceExt, api::DynamicObject};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::PolicyGroup;
+use crate::{
+    api::{DistributionPolicySpec, DistributionPolicyStatus},
+    propagate::{Claimant, PolicyKey},
+};
+
+/// Keeps a policy until nothing of it is left in any member.
+pub const FINALIZER: &str = "policy.kurator.dev/withdraw";
+
+/// A policy, whether or not its spec can be read: one that cannot must not stop the watch of all others.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) key: PolicyKey,
+    pub(super) uid: String,
+    pub(super) resource_version: String,
+    pub(super) generation: Option<i64>,
+    pub(super) created: Timestamp,
+    pub(super) deleting: bool,
+    pub(super) finalizers: Vec<String>,
+    /// What is asked for, or why that cannot be read.
+    pub(super) spec: Result<DistributionPolicySpec, String>,
+    pub(super) status: Option<DistributionPolicyStatus>,
+}
+
+impl Policy {
+    pub(super) fn of(group: PolicyGroup, object: &DynamicObject) -> Self {
+        let key = PolicyKey::new(
+            group.as_str(),
+            object.namespace().unwrap_or_default(),
+            object.name_any(),
+        );
+        let created = object
+            .creation_timestamp()
+            .map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+        Self {
+            key,
+            uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version().unwrap_or_default(),
+            generation: object.metadata.generation,
+            created,
+            deleting: object.metadata.deletion_timestamp.is_some(),
+            finalizers: object.finalizers().to_vec(),
+            spec: spec(object),
+            // A status of another version is as good as none: it is computed anew.
+            status: object.data.get("status").and_then(|status| read(status).ok()),
+        }
+    }
+
+    pub(super) fn has_finalizer(&self) -> bool {
+        self.finalizers.iter().any(|finalizer| finalizer == FINALIZER)
+    }
+
+    /// What it claims; nothing while it is being deleted or cannot be read.
+    pub(super) fn claimant(&self) -> Result<Claimant, String> {
+        let spec = self.spec.as_ref().map_err(Clone::clone)?;
+        Claimant::new(self.key.clone(), self.created, &spec.resource_selectors)
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn spec(object: &DynamicObject) -> Result<DistributionPolicySpec, String> {
+    let spec = object.data.get("spec").unwrap_or(&Value::Null);
+    read(spec).map_err(|error| error.to_string())
+}
+
+fn read<T: DeserializeOwned>(value: &Value) -> Result<T, serde_json::Error> {
+    T::deserialize(value)
+}

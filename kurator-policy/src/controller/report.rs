@@ -1,0 +1,198 @@
+//! Writing to the hub: finalizer, status, Events. Nothing is written that is there already.
+
+use kube::{
+    Api, Resource,
+    api::{DynamicObject, Patch, PatchParams},
+    core::ObjectMeta,
+    runtime::events::{Event, EventType},
+};
+use kurator_core::apply::FIELD_MANAGER;
+use serde_json::{Value, json};
+
+use super::{
+    ControllerError, PolicyGroup,
+    distribution::Context,
+    policy::{FINALIZER, Policy},
+};
+use crate::{
+    api::DistributionPolicyStatus,
+    propagate::{PolicyEvent, events},
+};
+
+/// The last status that was written, for passes that start before the watch has shown it.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    uid: String,
+    resource_version: String,
+    status: DistributionPolicyStatus,
+}
+
+impl Context {
+    /// The status in place: what the watch shows, or what was written since.
+    pub(super) fn previous(&self, policy: &Policy) -> Option<DistributionPolicyStatus> {
+        let number = |version: &str| version.parse::<u64>().unwrap_or(0);
+        match self.written().get(&policy.key) {
+            Some(written)
+                if written.uid == policy.uid
+                    && number(&written.resource_version) > number(&policy.resource_version) =>
+            {
+                Some(written.status.clone())
+            }
+            _ => policy.status.clone(),
+        }
+    }
+
+    /// Writes the status if it is another, and tells of the change by Events.
+    pub(super) async fn write_status(
+        &self,
+        policy: &Policy,
+        previous: Option<DistributionPolicyStatus>,
+        status: DistributionPolicyStatus,
+    ) -> Result<(), ControllerError> {
+        if previous.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let Some(group) = group(policy) else { return Ok(()) };
+        let resource = group.resource();
+        let patch = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            // Of the object this status is about, not of one that came after it under its name.
+            "metadata": { "name": policy.key.name.name, "uid": policy.uid },
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let written = self
+            .api(policy, group)
+            .patch_status(&policy.key.name.name, &params, &Patch::Apply(&patch))
+            .await
+            .map_err(|source| hub("write the status", policy, source))?;
+        let news = events(previous.as_ref(), &status);
+        let resource_version = written.metadata.resource_version.unwrap_or_default();
+        let entry = Written {
+            uid: policy.uid.clone(),
+            resource_version,
+            status,
+        };
+        self.written().insert(policy.key.clone(), entry);
+        for event in news {
+            self.publish(policy, group, event).await;
+        }
+        Ok(())
+    }
+
+    /// A policy that goes leaves something in clusters that are no longer members: nobody can look there.
+    pub(super) async fn report_left_behind(&self, policy: &Policy, status: &DistributionPolicyStatus) {
+        let names: Vec<&str> = status
+            .clusters
+            .iter()
+            .map(|entry| entry.cluster.as_str())
+            .collect();
+        let Some(group) = group(policy) else { return };
+        if names.is_empty() {
+            return;
+        }
+        let event = PolicyEvent::new(
+            true,
+            "LeftBehind",
+            "Withdraw",
+            format!("no longer members, so not cleaned: {}", names.join(", ")),
+        );
+        self.publish(policy, group, event).await;
+    }
+
+    async fn publish(&self, policy: &Policy, group: PolicyGroup, event: PolicyEvent) {
+        let type_ = if event.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
+        let event = Event {
+            type_,
+            reason: event.reason,
+            note: Some(event.note),
+            action: event.action.to_owned(),
+            secondary: None,
+        };
+        let object = DynamicObject {
+            types: None,
+            metadata: ObjectMeta {
+                name: Some(policy.key.name.name.clone()),
+                namespace: Some(policy.key.name.namespace.clone()),
+                uid: Some(policy.uid.clone()),
+                ..ObjectMeta::default()
+            },
+            data: Value::Null,
+        };
+        // An Event that is lost is a pity; the status says the same.
+        if let Err(error) = self
+            .recorder
+            .publish(&event, &object.object_ref(&group.resource()))
+            .await
+        {
+            tracing::warn!(policy = %policy.key, %error, "an Event could not be published");
+        }
+    }
+
+    pub(super) async fn add_finalizer(&self, policy: &Policy) -> Result<(), ControllerError> {
+        let mut finalizers = policy.finalizers.clone();
+        finalizers.push(FINALIZER.to_owned());
+        self.set_finalizers(policy, finalizers, "add the finalizer").await
+    }
+
+    pub(super) async fn remove_finalizer(&self, policy: &Policy) -> Result<(), ControllerError> {
+        let finalizers = policy
+            .finalizers
+            .iter()
+            .filter(|finalizer| *finalizer != FINALIZER)
+            .cloned()
+            .collect();
+        self.set_finalizers(policy, finalizers, "remove the finalizer")
+            .await
+    }
+
+    /// Refused if the policy has changed meanwhile, so nobody else's finalizer is lost.
+    async fn set_finalizers(
+        &self,
+        policy: &Policy,
+        finalizers: Vec<String>,
+        action: &'static str,
+    ) -> Result<(), ControllerError> {
+        let Some(group) = group(policy) else { return Ok(()) };
+        let patch = json!({
+            "metadata": { "resourceVersion": policy.resource_version, "finalizers": finalizers },
+        });
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        match self
+            .api(policy, group)
+            .patch(&policy.key.name.name, &params, &Patch::Merge(&patch))
+            .await
+        {
+            Ok(_) => Ok(()),
+            // Seen too late, or gone: the watch brings what it is now, and with it the next pass.
+            Err(kube::Error::Api(answer)) if answer.code == 409 || answer.code == 404 => Ok(()),
+            Err(source) => Err(hub(action, policy, source)),
+        }
+    }
+
+    fn api(&self, policy: &Policy, group: PolicyGroup) -> Api<DynamicObject> {
+        Api::namespaced_with(self.hub.clone(), &policy.key.name.namespace, &group.resource())
+    }
+}
+
+fn group(policy: &Policy) -> Option<PolicyGroup> {
+    PolicyGroup::ALL
+        .into_iter()
+        .find(|group| group.as_str() == policy.key.group)
+}
+
+fn hub(action: &'static str, policy: &Policy, source: kube::Error) -> ControllerError {
+    ControllerError::Hub {
+        action,
+        policy: policy.key.clone(),
+        source: Box::new(source),
+    }
+}
