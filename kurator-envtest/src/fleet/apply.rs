@@ -136,7 +136,8 @@ impl Member {
             match pinned_kind(client, gvk).await {
                 Ok(found) => return Ok(found),
                 Err(kube::Error::Discovery(_)) => {}
-                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                // A group that is not served yet has no Status, only the code.
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.code == 404 => {}
                 Err(error) => return Err(Error::api(self.name(), format!("look up {}", gvk.kind))(error)),
             }
             if started.elapsed() > KIND_PATIENCE {
