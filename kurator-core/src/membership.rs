@@ -34,7 +34,11 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-pub use self::{contexts::KubeconfigContexts, hub::HubMembership, providers::Providers};
+pub use self::{
+    contexts::KubeconfigContexts,
+    hub::{HubMembership, HubMirror},
+    providers::Providers,
+};
 use crate::{
     health::ClusterUid,
     kubeconfig::KubeconfigRef,

@@ -3,5 +3,7 @@
 #![allow(clippy::duplicated_attributes, reason = "every printer column has a type")]
 
 pub mod api;
+#[cfg(feature = "client")]
+pub mod controller;
 pub mod membership;
 pub mod scaling;

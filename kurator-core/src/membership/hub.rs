@@ -16,29 +16,137 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Member, Membership, MembershipError};
 use crate::names::FleetName;
 
-/// Watches the objects of one kind and makes members of them: `AttachedCluster`, Cluster API's `Cluster`,
-/// `ClusterProfile`, or a host's own kind.
+/// The objects of one kind on the hub, each reduced to what matters of it.
 ///
-/// It knows no fleets. What it cannot read for a while stays as it was; before the first complete list it answers
-/// [`MembershipError::Unavailable`].
-pub struct HubMembership {
-    state: Arc<State>,
+/// It follows a watch, so reading it costs no request. What cannot be read for a while stays as it was. It changes
+/// only when what matters does: a heartbeat in a status wakes nobody.
+pub struct HubMirror<V> {
+    state: Arc<State<V>>,
     _watching: DropGuard,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    members: Mutex<Option<Objects>>,
+#[derive(Debug)]
+struct State<V> {
+    entries: Mutex<Option<Entries<V>>>,
     changes: watch::Sender<u64>,
 }
 
 /// By namespace and name of the object.
-type Objects = BTreeMap<(String, String), Member>;
+type Entries<V> = BTreeMap<(String, String), V>;
 
-impl fmt::Debug for HubMembership {
+impl<V> fmt::Debug for HubMirror<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HubMembership").finish_non_exhaustive()
+        f.debug_struct("HubMirror").finish_non_exhaustive()
     }
+}
+
+impl<V: Clone + PartialEq + Send + 'static> HubMirror<V> {
+    /// Watches what `api` reaches; `reduce` says what matters of an object, `None` that it does not matter at all.
+    ///
+    /// Call within a tokio runtime; dropping the value ends the watch.
+    pub fn watch<K>(
+        api: Api<K>,
+        config: watcher::Config,
+        reduce: impl Fn(&K) -> Option<V> + Send + Sync + 'static,
+    ) -> Self
+    where
+        K: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
+    {
+        let state = Arc::new(State {
+            entries: Mutex::new(None),
+            changes: watch::Sender::new(0),
+        });
+        let stop = CancellationToken::new();
+        let (shared, stopped) = (Arc::clone(&state), stop.clone());
+        let events = watcher(api, config).default_backoff();
+        tokio::spawn(async move {
+            futures::pin_mut!(events);
+            let mut listed = Entries::new();
+            while let Some(Some(event)) = stopped.run_until_cancelled(events.next()).await {
+                match event {
+                    Ok(event) => shared.take(event, &mut listed, &reduce),
+                    Err(error) => tracing::warn!(%error, "what was last read from the hub stays in use"),
+                }
+            }
+        });
+        Self {
+            state,
+            _watching: stop.drop_guard(),
+        }
+    }
+
+    /// Everything, by namespace and name; `None` before the first complete list.
+    #[must_use]
+    pub fn entries(&self) -> Option<BTreeMap<(String, String), V>> {
+        self.state.lock().clone()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<V> {
+        self.state
+            .lock()
+            .as_ref()?
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned()
+    }
+
+    /// A counter that grows with every change.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.state.changes.subscribe()
+    }
+}
+
+impl<V: Clone + PartialEq> State<V> {
+    fn lock(&self) -> MutexGuard<'_, Option<Entries<V>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take<K: Resource>(&self, event: Event<K>, listed: &mut Entries<V>, reduce: &impl Fn(&K) -> Option<V>) {
+        let key = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
+        let changed = match event {
+            Event::Init => {
+                listed.clear();
+                false
+            }
+            Event::InitApply(object) => {
+                listed.extend(reduce(&object).map(|value| (key(&object), value)));
+                false
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(listed);
+                let mut entries = self.lock();
+                let changed = entries.as_ref() != Some(&listed);
+                *entries = Some(listed);
+                changed
+            }
+            Event::Apply(object) => {
+                let mut entries = self.lock();
+                let entries = entries.get_or_insert_default();
+                match reduce(&object) {
+                    Some(value) => entries.insert(key(&object), value.clone()) != Some(value),
+                    None => entries.remove(&key(&object)).is_some(),
+                }
+            }
+            Event::Delete(object) => self
+                .lock()
+                .get_or_insert_default()
+                .remove(&key(&object))
+                .is_some(),
+        };
+        if changed {
+            self.changes.send_modify(|revision| *revision += 1);
+        }
+    }
+}
+
+/// Makes members of the objects of one kind: Cluster API's `Cluster`, `ClusterProfile`, or a host's own kind.
+///
+/// It knows no fleets. Before the first complete list it answers [`MembershipError::Unavailable`].
+#[derive(Debug)]
+pub struct HubMembership {
+    mirror: HubMirror<Member>,
 }
 
 impl HubMembership {
@@ -54,71 +162,8 @@ impl HubMembership {
     where
         K: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
     {
-        let state = Arc::new(State::default());
-        let stop = CancellationToken::new();
-        let (shared, stopped) = (Arc::clone(&state), stop.clone());
-        let events = watcher(api, config).default_backoff();
-        tokio::spawn(async move {
-            futures::pin_mut!(events);
-            let mut listed = Objects::new();
-            while let Some(Some(event)) = stopped.run_until_cancelled(events.next()).await {
-                match event {
-                    Ok(event) => shared.take(event, &mut listed, &member),
-                    Err(error) => tracing::warn!(%error, "members on the hub stay as they were last read"),
-                }
-            }
-        });
         Self {
-            state,
-            _watching: stop.drop_guard(),
-        }
-    }
-}
-
-impl State {
-    fn lock(&self) -> MutexGuard<'_, Option<Objects>> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take<K: Resource>(
-        &self,
-        event: Event<K>,
-        listed: &mut Objects,
-        member: &impl Fn(&K) -> Option<Member>,
-    ) {
-        let key = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
-        let changed = match event {
-            Event::Init => {
-                listed.clear();
-                false
-            }
-            Event::InitApply(object) => {
-                listed.extend(member(&object).map(|member| (key(&object), member)));
-                false
-            }
-            Event::InitDone => {
-                let listed = std::mem::take(listed);
-                let mut members = self.lock();
-                let changed = members.as_ref() != Some(&listed);
-                *members = Some(listed);
-                changed
-            }
-            Event::Apply(object) => {
-                let mut members = self.lock();
-                let members = members.get_or_insert_default();
-                match member(&object) {
-                    Some(member) => members.insert(key(&object), member.clone()) != Some(member),
-                    None => members.remove(&key(&object)).is_some(),
-                }
-            }
-            Event::Delete(object) => self
-                .lock()
-                .get_or_insert_default()
-                .remove(&key(&object))
-                .is_some(),
-        };
-        if changed {
-            self.changes.send_modify(|revision| *revision += 1);
+            mirror: HubMirror::watch(api, config, member),
         }
     }
 }
@@ -129,8 +174,7 @@ impl Membership for HubMembership {
         if let Some(fleet) = fleet {
             return Err(MembershipError::FleetNotFound { fleet: fleet.clone() });
         }
-        let members = self.state.lock();
-        let Some(members) = members.as_ref() else {
+        let Some(members) = self.mirror.entries() else {
             return Err(MembershipError::Unavailable {
                 source: "the hub has not been read yet".into(),
             });
@@ -145,6 +189,6 @@ impl Membership for HubMembership {
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.state.changes.subscribe()
+        self.mirror.changes()
     }
 }

@@ -1,8 +1,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema, core::Duration};
 use serde::{Deserialize, Serialize};
+
+use crate::membership::DetachMode;
 
 /// A member cluster that was created elsewhere and is reached through a kubeconfig in a Secret.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -57,6 +60,22 @@ pub struct AttachedClusterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 63)))]
     pub zones: Vec<String>,
+    /// What happens to what was placed on the cluster when this object is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detach: Option<DetachPolicy>,
+}
+
+/// How a cluster leaves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DetachPolicy {
+    /// `Drain` (the default) takes everything off and waits for that, `Orphan` leaves everything running, `Force`
+    /// gives up after the timeout and cleans the cluster when it returns.
+    #[serde(default)]
+    pub mode: DetachMode,
+    /// How long `Force` waits for the cluster to answer, such as `10m`, which is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
 }
 
 /// One entry of a Secret.
@@ -110,4 +129,11 @@ pub struct AttachedClusterStatus {
     /// Version of the cluster's API server, such as `v1.37.2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes_version: Option<String>,
+    /// Which cluster it is: the UID of its `kube-system` namespace at first contact. Another cluster is refused from
+    /// then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_uid: Option<String>,
+    /// When the cluster last answered, to the change of health before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_time: Option<Time>,
 }

@@ -1,7 +1,9 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::DetachPolicy;
 
 /// A named group of member clusters that is treated as one unit.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -45,6 +47,12 @@ pub struct FleetSpec {
     #[schemars(length(max = 5000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into(), "kind".into()]))]
     pub clusters: Vec<FleetMember>,
+    /// Further members: every attached cluster in the fleet's namespace whose labels this selects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_selector: Option<LabelSelector>,
+    /// What happens to what was placed on the members when the fleet is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detach: Option<DetachPolicy>,
     /// What is installed in every member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<FleetPlugin>,
@@ -132,10 +140,13 @@ pub struct FleetStatus {
     /// Members that can be reached and are healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_clusters: Option<i64>,
-    /// Every member, and what is known of it.
+    /// The members, and what is known of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into(), "kind".into()]))]
     pub clusters: Vec<FleetMemberStatus>,
+    /// How many members are not listed for want of room; those that are not ready are listed first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omitted_clusters: Option<i64>,
 }
 
 /// What is known of one member of a fleet.
@@ -155,4 +166,13 @@ pub struct FleetMemberStatus {
     /// The same for people.
     #[serde(default)]
     pub message: String,
+    /// Version of its API server, such as `v1.37.2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Since when it is ready, or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// When it last answered, for members that are not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Time>,
 }

@@ -27,7 +27,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 pub use self::{
-    attached_cluster::{AttachedCluster, AttachedClusterSpec, AttachedClusterStatus, SecretKeyReference},
+    attached_cluster::{
+        AttachedCluster, AttachedClusterSpec, AttachedClusterStatus, DetachPolicy, SecretKeyReference,
+    },
     fleet::{
         Fleet, FleetMember, FleetMemberStatus, FleetPlugin, FleetSpec, FleetStatus, GrafanaPlugin,
         MemberKind, MetricPlugin, ObjectStoreConfig, ThanosStore,

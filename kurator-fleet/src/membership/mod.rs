@@ -1,6 +1,7 @@
 //! Who the members are, and how they leave.
 //!
 //! `attached_clusters` (feature `client`) makes members of the attached clusters of a hub.
+//! Who is in a fleet, and how members leave.
 //!
 //! [`next_step`] decides, from what is known now, whether a member that is being removed is cleaned, waited for, or
 //! let go of. It is pure; the controllers carry it out.
@@ -8,9 +9,13 @@
 #[cfg(feature = "client")]
 mod attached;
 mod detach;
+#[cfg(feature = "client")]
+mod registered;
 
 #[cfg(feature = "client")]
 pub use self::attached::attached_clusters;
 pub use self::detach::{
     Contact, DetachBlocked, DetachMode, DetachStep, Detaching, Remains, Tombstone, next_step,
 };
+#[cfg(feature = "client")]
+pub use self::registered::FleetMembership;
