@@ -1,7 +1,7 @@
 //! Changes inside a text that holds JSON: the order of its members and every part that is not touched stay as they
 //! are written, numbers of any size among them.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -233,10 +233,15 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
         let mut members: Vec<(String, Node)> = Vec::new();
+        // The last of several members of one name is the one that counts.
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
         while let Some((key, raw)) = access.next_entry::<String, Box<RawValue>>()? {
-            match members.iter_mut().find(|(known, _)| *known == key) {
+            match places.get(&key).and_then(|place| members.get_mut(*place)) {
                 Some((_, node)) => *node = Node::Raw(raw),
-                None => members.push((key, Node::Raw(raw))),
+                None => {
+                    places.insert(key.clone(), members.len());
+                    members.push((key, Node::Raw(raw)));
+                }
             }
         }
         Ok(members)
