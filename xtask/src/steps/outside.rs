@@ -6,13 +6,18 @@ use std::process::Command;
 
 use crate::run::{Outcome, cargo, root, run};
 
-/// Package, its folder below the workspace, and what else the snippet needs in the manifest.
+/// Package and its folder below the workspace.
 const SNIPPETS: [(&str, &str); 4] = [
     ("kurator", "."),
     ("kurator-core", "kurator-core"),
     ("kurator-fleet", "kurator-fleet"),
     ("kurator-policy", "kurator-policy"),
 ];
+
+/// The crate whose words the others speak; a snippet of theirs may name it.
+const CORE: &str = "kurator-core";
+/// Crates of the registry that a snippet may name.
+const REGISTRY: [&str; 3] = ["jiff", "serde_json", "serde-saphyr"];
 
 /// Adds each package to a fresh project, runs the first Rust block of its README there.
 pub(crate) fn builds_and_runs() -> Outcome {
@@ -43,6 +48,15 @@ pub(crate) fn builds_and_runs() -> Outcome {
             .args(["add", "--quiet", package, "--path"])
             .arg(&source))?;
         run(outside(&project).args(["add", "--quiet", "k8s-openapi@0.29", "--features", "latest"]))?;
+        let named = |name: &str| snippet.contains(&format!("{}::", name.replace('-', "_")));
+        if package != CORE && named(CORE) {
+            run(outside(&project)
+                .args(["add", "--quiet", CORE, "--path"])
+                .arg(root.join(CORE)))?;
+        }
+        for dependency in REGISTRY.into_iter().filter(|name| named(name)) {
+            run(outside(&project).args(["add", "--quiet", dependency]))?;
+        }
         run(outside(&project)
             .args(["run", "--quiet"])
             .env("CARGO_TARGET_DIR", root.join("target/outside")))?;
@@ -59,11 +73,22 @@ fn outside(project: &Path) -> Command {
     command
 }
 
+/// The block as a program: what a doctest adds around it is added here too.
 fn first_rust_block(readme: &str) -> Option<String> {
-    let mut lines = readme.lines().skip_while(|line| !line.starts_with("```rust"));
+    let mut lines = readme.lines().skip_while(|line| *line != "```rust");
     lines.next()?;
     let body: Vec<&str> = lines.take_while(|line| !line.starts_with("```")).collect();
-    (!body.is_empty()).then(|| body.join("\n") + "\n")
+    if body.is_empty() {
+        return None;
+    }
+    if body.iter().any(|line| line.starts_with("fn main")) {
+        return Some(body.join("\n") + "\n");
+    }
+    let visible: Vec<&str> = body.into_iter().filter(|line| !line.starts_with("# ")).collect();
+    let visible = visible.join("\n");
+    Some(format!(
+        "fn main() -> Result<(), Box<dyn std::error::Error>> {{\n{visible}\nOk(())\n}}\n"
+    ))
 }
 
 #[cfg(test)]
@@ -74,6 +99,14 @@ mod tests {
     fn the_first_rust_block_is_the_snippet() {
         let readme = "# a\n```console\n$ x\n```\n```rust\nfn main() {}\n```\n```rust\nno\n```\n";
         assert_eq!(first_rust_block(readme).as_deref(), Some("fn main() {}\n"));
+    }
+
+    #[test]
+    fn statements_are_put_into_a_main_and_hidden_lines_left_out() {
+        let readme = "```rust\nlet a = b()?;\n# Ok::<(), E>(())\n```\n";
+        let main = first_rust_block(readme).unwrap();
+        assert!(main.contains("let a = b()?;\nOk(())"));
+        assert!(!main.contains("E>"));
     }
 
     #[test]
