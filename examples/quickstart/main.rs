@@ -1,10 +1,12 @@
 //! What a distribution policy does, without any cluster: `cargo run --example quickstart`.
 //!
 //! A fleet of two members in memory takes `examples/manifests/distribution.yaml`. The terminal shows the fleet, where
-//! every replica went and why, what the override changed, and the warning that it breaks the planned total.
+//! every replica went and why, what the override changed, the warning that it breaks the planned total, and what would
+//! happen without one of the clusters.
 
 mod manifests;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 
 use kurator::core::apply::{ApplyOptions, ObjectKey, ObjectSet, Owner};
@@ -12,7 +14,9 @@ use kurator::core::memory::InMemoryFleet;
 use kurator::core::names::NamespacedName;
 use kurator::core::observe::{ClusterView, Health, ResourceSummary, Snapshot};
 use kurator::policy::overrides::{BrokenTotals, OverrideSet, REPLICAS};
-use kurator::policy::placement::{Dialect, FleetIndex, PlanOptions, Planner, Prepared, Running, Workload};
+use kurator::policy::placement::{
+    Dialect, FleetIndex, PlanOptions, Planner, Prepared, Running, Workload, plan,
+};
 use kurator::policy::propagate::{BuiltinKinds, ResourceInterpreter as _, Template};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -39,32 +43,65 @@ fn main() -> Result<(), Box<dyn Error>> {
     let workload = Workload::new(template.key.to_string(), "apps/v1", "Deployment")
         .with_uid(&template.uid)
         .with_replicas(replicas);
-    let decision = Planner::new(PlanOptions::default()).place(&index, &policy, &workload, &Running::default());
-    println!("\n{} has {replicas} replicas. Where they go, and why", template.key);
+    let decision = Planner::new(PlanOptions::default()).place(
+        &index,
+        &policy,
+        &workload,
+        &Running::default(),
+        fleet.taken_at(),
+    );
+    println!(
+        "\n{} has {replicas} replicas. Where they go, and why",
+        template.key
+    );
     for line in decision.to_string().lines() {
         println!("  {line}");
     }
     let placed = decision.outcome.map_err(|unplaced| unplaced.to_string())?;
 
     println!("\nWhat the override changes");
-    let overrides = OverrideSet::compile([overrides]);
+    let overrides = OverrideSet::compile([&overrides]);
     let mut rendered = Vec::new();
     for (name, planned) in &placed.clusters {
-        let cluster = fleet.get(name).ok_or("the plan names a cluster that is not in the fleet")?;
+        let cluster = fleet
+            .get(name)
+            .ok_or("the plan names a cluster that is not in the fleet")?;
         let mut object = template.manifest.clone();
         BuiltinKinds.set_replicas(&template.key.kind, &mut object, *planned);
         let result = overrides.render(&object, cluster)?;
-        if result.report.changes.is_empty() {
-            println!("  {name}: nothing");
-        }
         for line in result.report.to_string().lines() {
             println!("  {name}: {line}");
         }
         rendered.push((name, *planned, result));
     }
-    let reports = rendered.iter().map(|(name, planned, result)| (*name, u64::from(*planned), &result.report));
+    let reports = rendered
+        .iter()
+        .map(|(name, planned, result)| (*name, u64::from(*planned), &result.report));
     if let Some(broken) = BrokenTotals::find(REPLICAS, reports) {
         println!("\nwarning: {broken}");
+    }
+
+    println!("\nWhat if cluster-dr were lost");
+    let policies = BTreeMap::from([("storefront".to_owned(), distribution.spec.placement.clone())]);
+    let workloads = [workload.with_policy("storefront")];
+    let mut without = fleet.clone();
+    without.remove(&"cluster-dr".parse()?);
+    let [today, then] = [&fleet, &without].map(|fleet| {
+        let options = PlanOptions::default();
+        plan(
+            &FleetIndex::new(fleet),
+            &workloads,
+            &policies,
+            &BTreeMap::new(),
+            fleet.taken_at(),
+            &options,
+        )
+    });
+    for (name, difference) in today.diff(&then) {
+        println!("  {name}");
+        for line in difference.to_string().lines() {
+            println!("    {line}");
+        }
     }
 
     println!("\nCarried out in memory");
@@ -78,7 +115,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let key = ObjectKey::new("apps", "Deployment", NamespacedName::new("default", "storefront"));
     let mut ready = 0;
     for (name, _) in &placed.clusters {
-        let here = members.member(name)?.get(&key)?["status"]["readyReplicas"].as_u64().unwrap_or(0);
+        let here = members.member(name)?.get(&key)?["status"]["readyReplicas"]
+            .as_u64()
+            .unwrap_or(0);
         println!("  {name}: {here} ready");
         ready += here;
     }

@@ -7,14 +7,17 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// A storefront Deployment as it stands on the hub.
-pub fn storefront() -> Result<Value, Box<dyn Error>> {
+pub(crate) fn storefront() -> Result<Value, Box<dyn Error>> {
     Ok(serde_saphyr::from_str(include_str!("../data/storefront.yaml"))?)
 }
 
 /// The two policies of `examples/manifests/distribution.yaml`, one YAML document each.
-pub fn policies() -> Result<(DistributionPolicy, OverridePolicy), Box<dyn Error>> {
+pub(crate) fn policies() -> Result<(DistributionPolicy, OverridePolicy), Box<dyn Error>> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(include_str!("../manifests/distribution.yaml"))?;
-    Ok((one("DistributionPolicy", &documents)?, one("OverridePolicy", &documents)?))
+    Ok((
+        one("DistributionPolicy", &documents)?,
+        one("OverridePolicy", &documents)?,
+    ))
 }
 
 fn one<T: for<'de> Deserialize<'de>>(kind: &str, documents: &[Value]) -> Result<T, Box<dyn Error>> {
