@@ -53,6 +53,8 @@
 //! claims and custom schedulers are not modelled.
 
 pub mod check;
+#[cfg(feature = "client")]
+pub mod execute;
 mod model;
 mod plan;
 

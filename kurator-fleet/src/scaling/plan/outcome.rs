@@ -91,6 +91,8 @@ pub struct PodMove {
 pub struct PodStay {
     /// The pod.
     pub pod: ObjectName,
+    /// Its UID.
+    pub uid: String,
     /// Why.
     pub why: StayReason,
 }

@@ -386,6 +386,7 @@ fn node_drain(view: &View<'_>, review: &Review, landing: &Map<u32, u32>) -> Node
         .iter()
         .map(|(pod, stays)| PodStay {
             pod: view.pod_name(*pod),
+            uid: view.pod(*pod).uid.to_string(),
             why: match stays {
                 Stays::DaemonSet => StayReason::DaemonSet,
                 Stays::Finished => StayReason::Finished,

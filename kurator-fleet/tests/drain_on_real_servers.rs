@@ -1,0 +1,383 @@
+//! Plans carried out on a real control plane with KWOK nodes, while an observer records every budget.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::{Node, Pod},
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams, PostParams},
+    runtime::watcher,
+};
+use kurator_core::{connect::StaticConnector, names::ClusterName};
+use kurator_envtest::{Controllers, Fleet, Member, MemberSpec, Nodes};
+use kurator_fleet::scaling::{
+    DrainPolicy, Model, Object, ScaleDown, ScaleDownPlan, check,
+    execute::{DrainExecutor, DrainOutcome, InMemoryInfrastructure, MARK, PLAN},
+};
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const APPS: usize = 8;
+const REPLICAS: i32 = 5;
+
+fn no_retry(member: &Member) -> Client {
+    let mut config = member.config();
+    config.default_retry = false;
+    Client::try_from(config).unwrap()
+}
+
+/// Ten nodes, eight applications of five replicas, and a budget of one for each.
+async fn start(controllers: Controllers) -> Fleet {
+    let fleet = Fleet::builder()
+        .member(
+            MemberSpec::new("east")
+                .with_controllers(controllers)
+                .with_scheduler()
+                .with_nodes(Nodes::new(10).with_zones(["a", "b", "c"])),
+        )
+        .start()
+        .await
+        .unwrap();
+    let member = fleet.member("east").unwrap();
+    let client = member.client().unwrap();
+    for app in 0..APPS {
+        let name = format!("app-{app}");
+        let labels = json!({"app": name});
+        let budget: PodDisruptionBudget = serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels}},
+        }))
+        .unwrap();
+        let deployment: Deployment = serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "spec": {"replicas": REPLICAS, "selector": {"matchLabels": labels}, "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "c", "image": "c", "resources": {"requests": {"cpu": "300m"}}}]},
+            }},
+        }))
+        .unwrap();
+        let params = PostParams::default();
+        Api::default_namespaced(client.clone())
+            .create(&params, &budget)
+            .await
+            .unwrap();
+        Api::default_namespaced(client.clone())
+            .create(&params, &deployment)
+            .await
+            .unwrap();
+    }
+    settled(member).await;
+    fleet
+}
+
+/// Waits until every budget allows one again.
+async fn settled(member: &Member) {
+    let budgets: Api<PodDisruptionBudget> = Api::default_namespaced(member.client().unwrap());
+    member
+        .wait_for_all(
+            &budgets,
+            &ListParams::default(),
+            "every budget allows one",
+            |budgets| {
+                budgets.len() == APPS
+                    && budgets.iter().all(|budget| {
+                        let status = budget.status.clone().unwrap_or_default();
+                        status.disruptions_allowed == Some(1) && status.current_healthy == Some(REPLICAS)
+                    })
+            },
+        )
+        .await
+        .unwrap();
+}
+
+async fn list<K>(client: &Client, wrap: fn(Box<K>) -> Object) -> Vec<Object>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let listed = Api::<K>::all(client.clone())
+        .list(&ListParams::default())
+        .await
+        .unwrap();
+    listed
+        .items
+        .into_iter()
+        .map(|object| wrap(Box::new(object)))
+        .collect()
+}
+
+async fn plan(client: &Client, request: &ScaleDown) -> ScaleDownPlan {
+    let mut objects = list::<Node>(client, Object::Node).await;
+    objects.extend(list::<Pod>(client, Object::Pod).await);
+    objects.extend(list::<PodDisruptionBudget>(client, Object::PodDisruptionBudget).await);
+    objects.extend(list::<Deployment>(client, Object::Deployment).await);
+    objects.extend(list::<ReplicaSet>(client, Object::ReplicaSet).await);
+    let model = Model::from_objects(&objects).unwrap();
+    let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let plan = model
+        .plan_scale_down(request, &DrainPolicy::default(), now)
+        .unwrap();
+    let notes = check::check(&plan, &objects, now);
+    assert!(notes.permits(), "{notes}\n{plan}");
+    plan
+}
+
+/// Watches budgets and pods with a client of its own.
+struct Observer {
+    below: Arc<Mutex<Vec<String>>>,
+    /// UIDs of pods seen Terminating, by namespace and name.
+    ended: Arc<Mutex<BTreeSet<String>>>,
+    events: Arc<AtomicUsize>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Observer {
+    fn start(client: &Client) -> Self {
+        let below = Arc::new(Mutex::new(Vec::new()));
+        let ended = Arc::new(Mutex::new(BTreeSet::new()));
+        let events = Arc::new(AtomicUsize::new(0));
+        let budgets = watcher(
+            Api::<PodDisruptionBudget>::all(client.clone()),
+            watcher::Config::default(),
+        );
+        let pods = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default());
+        let found = Arc::clone(&below);
+        let watch_budgets = tokio::spawn(budgets.for_each(move |event| {
+            if let Ok(watcher::Event::Apply(budget) | watcher::Event::InitApply(budget)) = event {
+                let status = budget.status.clone().unwrap_or_default();
+                if status.current_healthy < status.desired_healthy {
+                    found.lock().unwrap().push(budget.name_any());
+                }
+            }
+            std::future::ready(())
+        }));
+        let (found, count) = (Arc::clone(&ended), Arc::clone(&events));
+        let watch_pods = tokio::spawn(pods.for_each(move |event| {
+            if let Ok(watcher::Event::Apply(pod) | watcher::Event::Delete(pod)) = event {
+                count.fetch_add(1, Ordering::SeqCst);
+                if pod.metadata.deletion_timestamp.is_some() {
+                    found.lock().unwrap().insert(pod.uid().unwrap());
+                }
+            }
+            std::future::ready(())
+        }));
+        Self {
+            below,
+            ended,
+            events,
+            tasks: vec![watch_budgets, watch_pods],
+        }
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn executor(client: &Client, machines: &InMemoryInfrastructure) -> DrainExecutor {
+    let cluster: ClusterName = "east".parse().unwrap();
+    let connector = StaticConnector::default().with_client(cluster.clone(), client.clone());
+    DrainExecutor::new(connector, cluster, machines.clone())
+}
+
+/// Names of nodes that are cordoned, and of those that carry a mark.
+async fn traces(client: &Client) -> (BTreeSet<String>, BTreeSet<String>) {
+    let nodes = Api::<Node>::all(client.clone())
+        .list(&ListParams::default())
+        .await
+        .unwrap();
+    let cordoned = nodes
+        .iter()
+        .filter(|node| node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true));
+    let marked = nodes.iter().filter(|node| {
+        [MARK, PLAN]
+            .iter()
+            .any(|key| node.annotations().contains_key(*key))
+    });
+    (
+        cordoned.map(ResourceExt::name_any).collect(),
+        marked.map(ResourceExt::name_any).collect(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_is_carried_out_without_a_refused_eviction() {
+    let fleet = start(Controllers::Tuned).await;
+    let member = fleet.member("east").unwrap();
+    let client = no_retry(member);
+    let plan = plan(&client, &ScaleDown::remove(3)).await;
+    assert_eq!(plan.remove.len(), 3);
+    let victims: BTreeSet<String> = plan.remove.iter().cloned().collect();
+    let observer = Observer::start(&client);
+    let machines = InMemoryInfrastructure::new();
+    let report = executor(&client, &machines)
+        .run(&plan, CancellationToken::new())
+        .await
+        .unwrap();
+
+    assert_eq!(report.outcome, DrainOutcome::Completed, "{report:?}");
+    assert_eq!(report.refused, 0, "{report:?}");
+    assert_eq!(report.evicted as usize, plan.moves().count());
+    assert_eq!(report.removed, victims);
+    settled(member).await;
+    assert_eq!(
+        *observer.below.lock().unwrap(),
+        Vec::<String>::new(),
+        "a budget was exceeded"
+    );
+    let moved: BTreeSet<String> = plan.moves().map(|step| step.uid.clone()).collect();
+    assert_eq!(
+        *observer.ended.lock().unwrap(),
+        moved,
+        "exactly the planned pods were evicted"
+    );
+    let left: BTreeSet<String> = Api::<Node>::all(client.clone())
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
+    assert!(left.is_disjoint(&victims));
+    assert_eq!(
+        machines.removals(),
+        victims
+            .into_iter()
+            .map(|node| (node, 1))
+            .collect::<BTreeMap<_, _>>()
+    );
+    assert_eq!(traces(&client).await, (BTreeSet::new(), BTreeSet::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_that_dies_again_and_again_is_continued_by_others() {
+    let fleet = start(Controllers::Tuned).await;
+    let member = fleet.member("east").unwrap();
+    let client = no_retry(member);
+    let nodes: Api<Node> = Api::all(client.clone());
+    let foreign = Patch::Merge(json!({"spec": {"unschedulable": true}}));
+    nodes
+        .patch("node-9", &PatchParams::default(), &foreign)
+        .await
+        .unwrap();
+    let plan = plan(&client, &ScaleDown::nodes(["node-0", "node-1", "node-2"])).await;
+    assert_eq!(plan.remove.len(), 3);
+    let observer = Observer::start(&client);
+    let machines = InMemoryInfrastructure::new();
+    let mut deaths = 0;
+    let report = loop {
+        // Each process lives until it has seen a few more changes than the one before.
+        let events = Arc::clone(&observer.events);
+        let limit = events.load(Ordering::SeqCst) + 1 + deaths;
+        let death = async {
+            while events.load(Ordering::SeqCst) < limit {
+                tokio::task::yield_now().await;
+            }
+        };
+        let one = executor(&client, &machines);
+        let life = async {
+            if deaths == 0 {
+                one.run(&plan, CancellationToken::new()).await.map(Some)
+            } else {
+                one.resume(CancellationToken::new()).await
+            }
+        };
+        tokio::select! {
+            report = life => break report.unwrap(),
+            () = death => deaths += 1,
+        }
+    };
+    assert!(deaths >= 3, "only {deaths} processes died");
+    if let Some(report) = report {
+        assert_eq!(report.outcome, DrainOutcome::Completed, "{report:?}");
+    }
+    settled(member).await;
+    assert_eq!(
+        *observer.below.lock().unwrap(),
+        Vec::<String>::new(),
+        "a budget was exceeded"
+    );
+    let moved: BTreeSet<String> = plan.moves().map(|step| step.uid.clone()).collect();
+    assert_eq!(
+        *observer.ended.lock().unwrap(),
+        moved,
+        "the same victims, no second eviction"
+    );
+    let removals: BTreeMap<String, u32> = plan.remove.iter().map(|node| (node.clone(), 1)).collect();
+    assert_eq!(machines.removals(), removals, "every machine once");
+    assert_eq!(
+        traces(&client).await,
+        (BTreeSet::from(["node-9".to_owned()]), BTreeSet::new())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_taken_back_is_only_what_is_ours() {
+    let fleet = start(Controllers::Tuned).await;
+    let member = fleet.member("east").unwrap();
+    let client = no_retry(member);
+    let nodes: Api<Node> = Api::all(client.clone());
+    let cordon = |on: bool| Patch::Merge(json!({"spec": {"unschedulable": on}}));
+    nodes
+        .patch("node-1", &PatchParams::default(), &cordon(true))
+        .await
+        .unwrap();
+    // A budget of nothing holds every eviction of one application.
+    let budgets: Api<PodDisruptionBudget> = Api::default_namespaced(client.clone());
+    let plan = plan(&client, &ScaleDown::nodes(["node-0", "node-1", "node-2"])).await;
+    for app in 0..APPS {
+        let none = Patch::Merge(json!({"spec": {"maxUnavailable": 0}}));
+        budgets
+            .patch(&format!("app-{app}"), &PatchParams::default(), &none)
+            .await
+            .unwrap();
+    }
+    let machines = InMemoryInfrastructure::new();
+    let cancel = CancellationToken::new();
+    let one = executor(&client, &machines);
+    let drain = one.run(&plan, cancel.clone());
+    let meddle = async {
+        // All are cordoned; somebody wants one of them back, and then the whole drain is called off.
+        let marked = |node: &Node| node.annotations().contains_key(MARK);
+        for name in ["node-0", "node-1", "node-2"] {
+            member
+                .wait_for(&nodes, name, |node: Option<&Node>| node.is_some_and(marked))
+                .await
+                .unwrap();
+        }
+        nodes
+            .patch("node-2", &PatchParams::default(), &cordon(false))
+            .await
+            .unwrap();
+        member
+            .wait_for(&nodes, "node-2", |node: Option<&Node>| !node.is_some_and(marked))
+            .await
+            .unwrap();
+        cancel.cancel();
+    };
+    let (report, ()) = tokio::join!(drain, meddle);
+    let report = report.unwrap();
+    assert_eq!(report.outcome, DrainOutcome::Cancelled, "{report:?}");
+    assert_eq!((report.evicted, report.refused), (0, 0), "{report:?}");
+    assert_eq!(report.withdrawn, BTreeSet::from(["node-2".to_owned()]));
+    assert!(machines.removals().is_empty());
+    assert_eq!(
+        traces(&client).await,
+        (BTreeSet::from(["node-1".to_owned()]), BTreeSet::new())
+    );
+}
