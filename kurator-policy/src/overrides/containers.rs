@@ -112,16 +112,16 @@ pub(super) fn containers(
 
 /// Karmada reads the object into the Go type of its kind before it changes images, and fails if it does not fit.
 pub(super) fn fits_its_type(object: &Value) -> Result<(), Fault> {
-    fn fits<T: serde::de::DeserializeOwned>(object: &Value) -> bool {
-        serde_json::from_value::<T>(object.clone()).is_ok()
+    fn fits<T: serde::de::DeserializeOwned>(object: Value) -> bool {
+        serde_json::from_value::<T>(object).is_ok()
     }
     let fits = match kind(object) {
-        "DaemonSet" => fits::<DaemonSet>(&with_api_version(object, "apps/v1")),
-        "Deployment" => fits::<Deployment>(&with_api_version(object, "apps/v1")),
-        "Job" => fits::<Job>(&with_api_version(object, "batch/v1")),
-        "Pod" => fits::<Pod>(&with_api_version(object, "v1")),
-        "ReplicaSet" => fits::<ReplicaSet>(&with_api_version(object, "apps/v1")),
-        "StatefulSet" => fits::<StatefulSet>(&with_api_version(object, "apps/v1")),
+        "DaemonSet" => fits::<DaemonSet>(with_api_version(object, "apps/v1")),
+        "Deployment" => fits::<Deployment>(with_api_version(object, "apps/v1")),
+        "Job" => fits::<Job>(with_api_version(object, "batch/v1")),
+        "Pod" => fits::<Pod>(with_api_version(object, "v1")),
+        "ReplicaSet" => fits::<ReplicaSet>(with_api_version(object, "apps/v1")),
+        "StatefulSet" => fits::<StatefulSet>(with_api_version(object, "apps/v1")),
         _ => true,
     };
     if fits {
@@ -134,13 +134,25 @@ pub(super) fn fits_its_type(object: &Value) -> Result<(), Fault> {
     }
 }
 
-/// The Go type is chosen by kind alone.
+/// The Go type is chosen by kind alone, and to it a member that is null is one that is not there.
 fn with_api_version(object: &Value, api_version: &str) -> Value {
     let mut object = object.clone();
+    drop_nulls(&mut object);
     if let Value::Object(members) = &mut object {
         members.insert("apiVersion".to_owned(), api_version.into());
     }
     object
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -196,5 +208,23 @@ mod tests {
             expected: "a list",
         };
         assert_eq!(containers(&object, &specs, Dialect::Kurator), Err(fault));
+    }
+
+    #[test]
+    fn an_object_fits_its_type_as_go_reads_it() {
+        let deployment = |labels: Value, replicas: Value| {
+            json!({ "apiVersion": "x", "kind": "Deployment", "metadata": { "labels": labels },
+                "spec": { "replicas": replicas, "selector": {}, "template": {} } })
+        };
+        assert_eq!(fits_its_type(&deployment(json!({ "a": null }), json!(3))), Ok(()));
+        assert_eq!(fits_its_type(&deployment(Value::Null, Value::Null)), Ok(()));
+        for (labels, replicas) in [
+            (json!({ "a": 1 }), json!(3)),
+            (json!({}), json!("3")),
+            (json!([]), json!(3)),
+        ] {
+            assert!(fits_its_type(&deployment(labels, replicas)).is_err());
+        }
+        assert_eq!(fits_its_type(&json!({ "kind": "ConfigMap", "data": 1 })), Ok(()));
     }
 }
