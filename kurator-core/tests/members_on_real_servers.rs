@@ -1,5 +1,4 @@
 //! Members on real API servers: cut, lossy, swapped, rotated, while a controller runs on them.
-#![cfg(feature = "client")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeMap;

@@ -1,6 +1,5 @@
 //! Controllers over members that join, leave, hang and turn out to be others, on simulated API servers.
 
-#![cfg(feature = "client")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

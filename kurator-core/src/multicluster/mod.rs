@@ -6,6 +6,30 @@
 //!
 //! - [`UniformController`]: the same reconciler over every member, as if each had a controller of its own.
 //! - [`AwareController`]: one reconciler over an object of the hub, woken by the hub and by what happens on members.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::{convert::Infallible, sync::Arc};
+//!
+//! use k8s_openapi::api::core::v1::ConfigMap;
+//! use kube::{ResourceExt, runtime::controller::Action};
+//! use kurator_core::clock::SystemClock;
+//! use kurator_core::membership::KubeconfigContexts;
+//! use kurator_core::multicluster::{Members, MembersOptions, ReconcileContext, UniformController};
+//!
+//! async fn reconcile(map: Arc<ConfigMap>, on: Arc<ReconcileContext<()>>) -> Result<Action, Infallible> {
+//!     println!("{} on {}", map.name_any(), on.member().name());
+//!     Ok(Action::await_change())
+//! }
+//!
+//! let contexts = Arc::new(KubeconfigContexts::read("kubeconfig")?);
+//! let (membership, connector) = (Arc::clone(&contexts), contexts);
+//! let options = MembersOptions::default();
+//! let members = Members::start(membership, connector, None, None, options, &SystemClock::new());
+//! UniformController::<ConfigMap>::new(members).run(reconcile, Arc::new(()), std::future::pending()).await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod aware;
 mod engaged;

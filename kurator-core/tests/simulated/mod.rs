@@ -137,6 +137,7 @@ impl Server {
                         sender.send(Bytes::from(format!("{event}\n"))).unwrap();
                     }
                 }
+                objects.watches.retain(|watch| !watch.is_closed());
                 objects.watches.push(sender);
                 (200, Answer::Watch(watch))
             }

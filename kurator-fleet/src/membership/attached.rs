@@ -2,6 +2,7 @@
 
 use kube::{Api, Client, ResourceExt, runtime::watcher};
 use kurator_core::{
+    health::ClusterUid,
     kubeconfig::KubeconfigRef,
     membership::{HubMembership, Member},
     names::{ClusterName, NamespacedName},
@@ -41,6 +42,10 @@ fn member(cluster: &AttachedCluster) -> Option<Member> {
     for (key, value) in cluster.cluster_labels() {
         member = member.with_label(key, value);
     }
+    let status = cluster.status.as_ref();
+    member.uid = status
+        .and_then(|status| status.cluster_uid.clone())
+        .map(ClusterUid::new);
     Some(member)
 }
 
