@@ -4,7 +4,7 @@
 use kurator_core::observe::ClusterView;
 use kurator_policy::{
     api::OverridePolicy,
-    overrides::{OverrideReport, OverrideSet, OverrideSource, karmada},
+    overrides::{OverrideSet, OverrideSource, check, karmada},
 };
 use proptest::{prelude::*, sample::select};
 use serde_json::{Map, Value, json};
@@ -252,25 +252,6 @@ fn member() -> ClusterView {
     ClusterView::new("member".parse().unwrap()).with_label("tier", "gold")
 }
 
-/// Makes the changes of a report again. Nothing is said about what is inside a text, so that is left out.
-fn replay(mut object: Value, report: &OverrideReport) -> Value {
-    for change in &report.changes {
-        let (parent, last) = change.path.rsplit_once('/').unwrap();
-        let key = last.replace("~1", "/").replace("~0", "~");
-        match (object.pointer_mut(parent).unwrap(), &change.new) {
-            (Value::Object(members), Some(new)) => drop(members.insert(key, new.clone())),
-            (Value::Object(members), None) => drop(members.remove(&key)),
-            (Value::Array(items), Some(new)) if change.old.is_none() => {
-                items.insert(key.parse().unwrap(), new.clone())
-            }
-            (Value::Array(items), Some(new)) => items[key.parse::<usize>().unwrap()] = new.clone(),
-            (Value::Array(items), None) => drop(items.remove(key.parse().unwrap())),
-            (other, _) => panic!("{other} has nothing inside"),
-        }
-    }
-    object
-}
-
 proptest! {
     #[test]
     fn arbitrary_policies_never_panic_and_keep_what_an_object_is(policies in policies(), object in object()) {
@@ -307,13 +288,41 @@ proptest! {
 
     #[test]
     fn the_report_tells_every_change(
-        overriders in prop::collection::vec(overrider().prop_filter("not inside a text", |(list, _)| *list != "fieldOverrider"), 0..6),
+        overriders in prop::collection::vec(overrider(), 0..6),
         merge in prop::option::of(merge_patch()),
         object in object(),
     ) {
         let policy = native(0, 0, &every_kind(), &[rule(overriders, Vec::new(), merge)]);
         if let Ok(rendered) = OverrideSet::compile([&policy]).render(&object, &member()) {
-            prop_assert_eq!(replay(object, &rendered.report), rendered.object);
+            let notes = check(&object, &rendered);
+            prop_assert!(notes.is_empty(), "{notes}");
+        }
+    }
+
+    #[test]
+    fn the_checker_has_nothing_against_several_policies_but_that_they_disagree(
+        policies in policies(),
+        object in object(),
+    ) {
+        if let Ok(rendered) = OverrideSet::compile(policies).render(&object, &member()) {
+            for note in check(&object, &rendered) {
+                // Only Karmada's may rename an object.
+                prop_assert!(["Overruled", "IdentityChanged"].contains(&note.reason.as_str()), "{note}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_that_nobody_reported_is_found(
+        (path, _, value) in (path(), operator(), value()),
+        object in object(),
+    ) {
+        let policy = native(0, 0, &every_kind(), &[rule(Vec::new(), Vec::new(), None)]);
+        let mut rendered = OverrideSet::compile([&policy]).render(&object, &member()).unwrap();
+        if let Some(place) = rendered.object.pointer_mut(&path) {
+            let changed = *place != value;
+            *place = value;
+            prop_assert_eq!(check(&object, &rendered).permits(), !changed);
         }
     }
 

@@ -53,6 +53,7 @@
 //! which the report lists under [`OverrideReport::skipped`]. An override never changes `apiVersion`, `kind`, name or
 //! namespace.
 
+mod check;
 mod compile;
 mod containers;
 mod draft;
@@ -71,6 +72,7 @@ mod totals;
 #[cfg(feature = "yaml")]
 mod yaml;
 
+pub use check::check;
 pub use error::OverrideError;
 pub use fault::Fault;
 pub use pointer::PointerFault;
