@@ -66,7 +66,7 @@ pub(crate) struct Group {
     pub(crate) budgets: Vec<u32>,
 }
 
-/// One cluster's nodes, pods, owners, budgets and volumes. See the [module documentation](self).
+/// One cluster's nodes, pods, owners, budgets and volumes.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pub(crate) symbols: Symbols,
