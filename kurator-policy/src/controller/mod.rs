@@ -23,7 +23,8 @@
 //! On the hub: get, list, watch and patch distribution policies and patch their status; list and watch override
 //! policies and the kinds that policies select; create and patch Events; get the namespace `kube-system`; and what
 //! the [`Membership`](kurator_core::membership::Membership) and the
-//! [`ClusterConnector`](kurator_core::connect::ClusterConnector) need. On members: get, list, watch, create, patch and delete what is distributed, and get, create and patch namespaces.
+//! [`ClusterConnector`](kurator_core::connect::ClusterConnector) need. On members: get, list, watch,
+//! create, patch and delete what is distributed, and get, create and patch namespaces.
 
 mod distribution;
 mod error;
