@@ -19,10 +19,14 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
 use kurator_core::clock::SystemClock;
 use kurator_core::health::{HealthPolicy, HealthReason};
 use kurator_core::membership::{Member, StaticMembership};
-use kurator_core::multicluster::{Members, MembersOptions, ReconcileContext, UniformController};
+use kurator_core::multicluster::{
+    AwareController, MemberStores, Members, MembersOptions, ReconcileContext, UniformController,
+};
 use kurator_core::names::ClusterName;
 use kurator_core::observe::HealthStatus;
 use simulated::{Server, connector};
@@ -316,4 +320,71 @@ async fn dropping_the_members_ends_everything() {
         (after, 0)
     );
     assert_eq!(server.writes.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_object_is_woken_by_the_hub_by_members_and_by_who_joins() {
+    struct Data {
+        seen: mpsc::UnboundedSender<(String, Vec<String>)>,
+        members: Members,
+        stores: MemberStores<ConfigMap>,
+    }
+    async fn look(object: Arc<ConfigMap>, data: Arc<Data>) -> Result<Action, Infallible> {
+        let engaged = data.members.engaged().borrow().clone();
+        let holds = |name: &ClusterName| {
+            let object = ObjectRef::<ConfigMap>::new(&object.name_any()).within("default");
+            data.stores
+                .of(name)
+                .is_some_and(|store| store.get(&object).is_some())
+        };
+        let found = engaged
+            .keys()
+            .filter(|name| holds(name))
+            .map(ToString::to_string)
+            .collect();
+        data.seen.send((object.name_any(), found)).unwrap();
+        Ok(Action::await_change())
+    }
+    let rig = Rig::new(&["a", "b"], &["a"]);
+    rig.engaged(&["a"]).await;
+    let hub = Server::new("uid-hub");
+    hub.touch("wanted");
+    let api = || kube::Api::<ConfigMap>::all(hub.client());
+    let controller = AwareController::new(rig.members.clone(), api(), watcher::Config::default());
+    let (controller, stores) = controller.reflect_members(
+        kube::Api::<ConfigMap>::all,
+        watcher::Config::default(),
+        |_, map: &ConfigMap| Some(ObjectRef::new(&map.name_any()).within("default")),
+    );
+    let (seen, mut events) = mpsc::unbounded_channel();
+    let data = Data {
+        seen,
+        members: rig.members.clone(),
+        stores,
+    };
+    tokio::spawn(controller.run(look, Arc::new(data), std::future::pending()));
+
+    let mut until = async |wanted: &[&str]| {
+        loop {
+            let (object, found) = events.recv().await.unwrap();
+            assert_eq!(object, "wanted", "what is not on the hub wakes nobody");
+            if found == wanted {
+                return;
+            }
+        }
+    };
+    until(&[]).await;
+    rig.servers["a"].touch("wanted");
+    rig.servers["a"].touch("unrelated");
+    until(&["a"]).await;
+    rig.servers["b"].touch("wanted");
+    rig.membership.join(Member::new(name("b")));
+    until(&["a", "b"]).await;
+    rig.membership.leave(&name("a"));
+    until(&["b"]).await;
+    assert_eq!(
+        rig.servers["a"].watches(),
+        0,
+        "its store and its watch went with it"
+    );
 }

@@ -44,7 +44,7 @@ mod tend;
 mod uniform;
 
 pub use self::{
-    aware::AwareController,
+    aware::{AwareController, MemberStores},
     engaged::EngagedMember,
     link::LinkError,
     members::{Engaged, MemberStatus, Members, MembersOptions},
