@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -18,9 +18,9 @@ use kurator_core::connect::SecretConnector;
 use kurator_core::health::{HealthPolicy, HealthReason};
 use kurator_core::kubeconfig::KubeconfigRef;
 use kurator_core::membership::{Member, StaticMembership};
-use kurator_core::multicluster::{Members, MembersOptions, ReconcileContext, UniformController};
+use kurator_core::multicluster::{Facts, Members, MembersOptions, ReconcileContext, UniformController};
 use kurator_core::names::{ClusterName, NamespacedName};
-use kurator_core::observe::HealthStatus;
+use kurator_core::observe::{ApiSupport, ClusterView, HealthStatus};
 use kurator_envtest::{Account, Cut, Fleet, Loss};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use secrecy::ExposeSecret;
@@ -541,4 +541,68 @@ async fn kubeconfigs_that_cannot_be_used_are_reasons_on_their_member_and_stop_no
         health == HealthStatus::Ready && token("good").is_none()
     })
     .await;
+}
+
+async fn node(client: &Client, node: &str, edge: bool, ready: bool) {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let labels = if edge {
+        json!({"openyurt.io/is-edge-worker": "true"})
+    } else {
+        json!({})
+    };
+    let object: Node = serde_json::from_value(json!({"metadata": {"name": node, "labels": labels}})).unwrap();
+    let _ = nodes.create(&PostParams::default(), &object).await;
+    let status = json!({"status": {
+        "allocatable": {"cpu": "4", "pods": "110"},
+        "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
+    }});
+    nodes
+        .patch_status(node, &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_observed_and_their_cloud_nodes_have_a_say_in_their_health() {
+    let rig = Rig::start(&["a"]).await;
+    let direct = rig.direct("a");
+    node(&direct, "cloud", false, true).await;
+    node(&direct, "edge", true, false).await;
+    let facts = Facts::start(rig.members.clone());
+    rig.join("a", &rig.kubeconfig("a")).await;
+    rig.ready("a").await;
+    let observed = async |wanted: &(dyn Fn(&ClusterView) -> bool + Sync)| {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let view = facts.view(&name("a")).unwrap().unwrap();
+            if wanted(&view) {
+                return view;
+            }
+            assert!(Instant::now() < end, "{view:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let view = observed(&|view| view.nodes.is_some() && view.version.is_some()).await;
+    assert_eq!(view.version.as_deref(), Some("v1.37.2"));
+    assert_eq!(view.apis.support("apps/v1", "Deployment"), ApiSupport::Served);
+    assert_eq!(view.apis.support("example.com/v1", "Nothing"), ApiSupport::Absent);
+    assert_eq!(view.nodes.unwrap().iter().filter(|node| node.ready).count(), 1);
+
+    let engaged = rig.members.get(&name("a")).unwrap();
+    node(&direct, "cloud", false, false).await;
+    rig.until("a", |health, reason| {
+        (health, reason) == (HealthStatus::NotReady, HealthReason::CloudNodesNotReady)
+    })
+    .await;
+    create(&direct, "meanwhile").await;
+    assert_eq!(
+        answered(&direct, "meanwhile").await,
+        "a",
+        "its API is still there to be worked with"
+    );
+    assert!(Arc::ptr_eq(&engaged, &rig.members.get(&name("a")).unwrap()));
+
+    // The edge node stays away: it never had a say.
+    node(&direct, "cloud", false, true).await;
+    rig.ready("a").await;
 }

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::link::Link;
 use super::shard::Fence;
-use crate::health::ClusterUid;
+use crate::health::{ClusterUid, Probe};
 use crate::membership::Member;
 use crate::names::ClusterName;
 
@@ -25,6 +25,8 @@ pub struct EngagedMember {
     pub(super) link: Arc<Link>,
     pub(super) fence: Option<Arc<Fence>>,
     pub(super) registration: Arc<Mutex<Member>>,
+    /// What the nodes have to say about the health, if anyone looks at them.
+    pub(super) nodes: Mutex<Probe>,
     pub(super) left: CancellationToken,
     pub(super) work: TaskTracker,
 }
@@ -72,6 +74,16 @@ impl EngagedMember {
     #[must_use]
     pub fn epoch(&self) -> Option<u32> {
         self.fence.as_ref().map(|fence| fence.epoch())
+    }
+
+    pub(super) fn nodes(&self) -> Probe {
+        *self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what the nodes mean for the health, as [`cloud_nodes`](crate::health::cloud_nodes) has it: counted with the
+    /// next probe. [`Facts`](super::Facts) does this.
+    pub fn report_nodes(&self, nodes: Probe) {
+        *self.nodes.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
     }
 
     /// Resolves when the member is disengaged.

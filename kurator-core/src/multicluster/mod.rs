@@ -33,6 +33,7 @@
 
 mod aware;
 mod engaged;
+mod facts;
 mod fair;
 mod link;
 mod members;
@@ -46,6 +47,7 @@ mod uniform;
 pub use self::{
     aware::{AwareController, MemberStores},
     engaged::EngagedMember,
+    facts::Facts,
     link::LinkError,
     members::{Engaged, MemberStatus, Members, MembersOptions},
     retry::Backoff,

@@ -66,7 +66,7 @@ struct Tending {
 }
 
 enum Look {
-    /// The right cluster, well, and clients that lead there.
+    /// The right cluster answers and calls itself ready, and these clients lead there.
     Well(ClusterUid, Clients),
     Failed(ProbeFailure),
     /// The hub could not say how to reach the member: nothing is known about the member itself.
@@ -89,13 +89,25 @@ impl Tending {
             let at = self.shared.now();
             let (transition, failure) = match look {
                 Some(Look::Well(uid, clients)) => {
-                    let failed_before = self.health.last_failure().is_some();
-                    let transition = self.health.observe(&policy, Probe::Succeeded, at);
+                    let before = self.health.last_failure();
+                    let silent_before =
+                        before.is_some_and(|reason| reason != HealthReason::CloudNodesNotReady);
+                    let nodes = self
+                        .engaged
+                        .as_ref()
+                        .map_or(Probe::Succeeded, |member| member.nodes());
+                    let transition = self.health.observe(&policy, nodes, at);
                     self.uid = Some(uid.clone());
-                    if self.health.health == HealthStatus::Ready {
-                        self.engage(uid, clients, failed_before).await;
+                    if self.answers() {
+                        self.engage(uid, clients, silent_before).await;
                     }
-                    (transition, None)
+                    let failure = match nodes {
+                        Probe::Succeeded => None,
+                        Probe::Failed(reason) => {
+                            Some(ProbeFailure::new(reason, "no cloud node is Ready".to_owned()))
+                        }
+                    };
+                    (transition, failure)
                 }
                 Some(Look::Failed(failure)) => (
                     self.health.observe(&policy, Probe::Failed(failure.reason), at),
@@ -108,7 +120,7 @@ impl Tending {
                 let cluster = &self.tended.name;
                 tracing::info!(%cluster, from = ?transition.from, to = ?transition.to, reason = %transition.reason, "health");
             }
-            if self.health.health != HealthStatus::Ready {
+            if !self.answers() {
                 self.disengage().await;
             }
             self.report(transition, failure);
@@ -137,6 +149,11 @@ impl Tending {
                 }
             }
         }
+    }
+
+    /// The right cluster answers; a member whose nodes are down can still be worked with.
+    fn answers(&self) -> bool {
+        self.health.health == HealthStatus::Ready || self.health.reason == HealthReason::CloudNodesNotReady
     }
 
     async fn look(&self) -> Look {
@@ -196,10 +213,10 @@ impl Tending {
         Ok((prober, clients))
     }
 
-    async fn engage(&mut self, uid: ClusterUid, clients: Clients, failed_before: bool) {
+    async fn engage(&mut self, uid: ClusterUid, clients: Clients, silent_before: bool) {
         if let Some(member) = &self.engaged {
             member.link.swap(clients);
-            if failed_before {
+            if silent_before {
                 member.link.renew_watches();
             }
             return;
@@ -226,6 +243,7 @@ impl Tending {
             link,
             fence,
             registration: Arc::clone(&self.tended.registration),
+            nodes: Mutex::new(Probe::Succeeded),
             left,
             work: TaskTracker::new(),
         });
