@@ -170,6 +170,7 @@ async fn a_fleet_shows_who_is_in_it_how_they_are_and_since_when() {
     rig.attach("a", "a", Value::Null).await;
     rig.attach("b", "b", Value::Null).await;
     rig.attach("b-again", "b", Value::Null).await;
+    rig.attach("no.member-name", "b", Value::Null).await;
     let fleet: Fleet = serde_json::from_value(json!({
         "apiVersion": "fleet.kurator.dev/v1alpha1", "kind": "Fleet", "metadata": {"name": "shop"},
         "spec": {
@@ -186,9 +187,9 @@ async fn a_fleet_shows_who_is_in_it_how_they_are_and_since_when() {
     assert!(status.cluster_uid.is_some());
     let seen = |fleet: Option<&Fleet>| {
         let status = fleet.and_then(|fleet| fleet.status.as_ref());
-        status.is_some_and(|status| (status.total_clusters, status.ready_clusters) == (Some(4), Some(2)))
+        status.is_some_and(|status| (status.total_clusters, status.ready_clusters) == (Some(5), Some(2)))
     };
-    let fleet = rig.until("shop", "2 of 4 ready", seen).await.unwrap();
+    let fleet = rig.until("shop", "2 of 5 ready", seen).await.unwrap();
     let reasons: Vec<String> = fleet
         .status
         .unwrap()
