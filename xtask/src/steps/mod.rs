@@ -46,27 +46,21 @@ pub(crate) fn lints() -> Outcome {
     Ok(())
 }
 
+/// One call for all, so that what they depend on is checked once.
 pub(crate) fn lints_without_features() -> Outcome {
-    for package in [
+    let layers = [
+        "kurator",
+        "kurator-backup",
         "kurator-core",
         "kurator-fleet",
-        "kurator-policy",
-        "kurator-backup",
         "kurator-mesh",
-        "kurator",
-    ] {
-        run(cargo().args([
-            "clippy",
-            "-p",
-            package,
-            "--lib",
-            "--no-default-features",
-            "--",
-            "-D",
-            "warnings",
-        ]))?;
-    }
-    Ok(())
+        "kurator-policy",
+    ];
+    let packages = layers.into_iter().flat_map(|package| ["-p", package]);
+    run(cargo()
+        .args(["clippy", "--lib", "--no-default-features"])
+        .args(packages)
+        .args(["--", "-D", "warnings"]))
 }
 
 pub(crate) fn crds() -> Outcome {
