@@ -9,7 +9,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use kurator::{
-    fleet::api::{AttachedCluster, Fleet as FleetObject},
+    fleet::api::{AttachedCluster, Cluster, Fleet as FleetObject},
     policy::api::{DistributionPolicy, OverridePolicy, apps},
 };
 use kurator_envtest::{Error, Fleet, Member};
@@ -250,6 +250,7 @@ async fn two_writers_of_a_status_keep_each_others_entries() {
 fn the_files_are_named_after_what_is_in_them() {
     for name in [
         AttachedCluster::crd_name(),
+        Cluster::crd_name(),
         FleetObject::crd_name(),
         DistributionPolicy::crd_name(),
         OverridePolicy::crd_name(),

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use kube::{CustomResourceExt, Resource};
-use kurator_fleet::api::{AttachedCluster, Fleet, MemberKind, crds};
+use kurator_fleet::api::{AttachedCluster, Cluster, Fleet, MemberKind, crds};
 
 const FLEET: &str = include_str!("../../examples/manifests/fleet.yaml");
 
@@ -35,6 +35,16 @@ fn the_fleet_manifest_is_read_whole() {
         written,
         "nothing is dropped or added on the way out"
     );
+}
+
+#[test]
+fn the_cluster_manifest_is_read_whole() {
+    let yaml = include_str!("../../examples/manifests/cluster.yaml");
+    let cluster: Cluster = serde_saphyr::from_str(yaml).unwrap();
+    assert_eq!(cluster.spec.worker_nodes.count, 5);
+    assert!(cluster.spec.pod_identity.as_ref().unwrap().enabled);
+    let written: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
+    assert_eq!(serde_json::to_value(&cluster).unwrap(), written);
 }
 
 #[test]

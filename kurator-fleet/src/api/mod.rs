@@ -1,4 +1,4 @@
-//! The custom resources `Fleet` and `AttachedCluster`, as users write them.
+//! The custom resources `Fleet`, `AttachedCluster` and `Cluster`, as users write them.
 //!
 //! Everything here is plain data with a schema; [`crds`] are the definitions to install.
 //!
@@ -21,6 +21,7 @@
 )]
 
 mod attached_cluster;
+mod cluster;
 mod fleet;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -29,6 +30,10 @@ use kube::CustomResourceExt;
 pub use self::{
     attached_cluster::{
         AttachedCluster, AttachedClusterSpec, AttachedClusterStatus, DetachPolicy, SecretKeyReference,
+    },
+    cluster::{
+        Cluster, ClusterInfrastructure, ClusterSpec, ClusterStatus, DrainProgress, PodIdentity,
+        WorkerNodeCount, WorkerNodes,
     },
     fleet::{
         Fleet, FleetMember, FleetMemberStatus, FleetPlugin, FleetSpec, FleetStatus, GrafanaPlugin,
@@ -39,5 +44,5 @@ pub use self::{
 /// The definitions of every custom resource of this crate, in the order of their names.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![AttachedCluster::crd(), Fleet::crd()]
+    vec![AttachedCluster::crd(), Cluster::crd(), Fleet::crd()]
 }

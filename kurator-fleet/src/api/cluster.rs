@@ -1,0 +1,147 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A cluster whose worker nodes come and go with a number.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "cluster.kurator.dev",
+    version = "v1alpha1",
+    kind = "Cluster",
+    category = "kurator",
+    namespaced,
+    status = "ClusterStatus",
+    derive = "PartialEq",
+    doc = "Cluster is a cluster whose worker nodes come and go with a number, without an outage.",
+    printcolumn(
+        name = "Desired",
+        type_ = "integer",
+        json_path = ".spec.workerNodes.count",
+        description = "Worker nodes wanted"
+    ),
+    printcolumn(
+        name = "Current",
+        type_ = "integer",
+        json_path = ".status.workerNodes.current",
+        description = "Worker nodes there are"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSpec {
+    /// Where its machines are.
+    pub infrastructure: ClusterInfrastructure,
+    /// Its worker nodes.
+    pub worker_nodes: WorkerNodes,
+    /// Whether its pods get an identity of the cloud.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_identity: Option<PodIdentity>,
+}
+
+/// Where the machines of a cluster are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterInfrastructure {
+    /// The cloud, such as `aws`.
+    #[schemars(length(min = 1, max = 63))]
+    pub cloud_provider: String,
+    /// Its region, such as `us-west-2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub region: Option<String>,
+    /// The Kubernetes version, such as `1.36`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub version: Option<String>,
+}
+
+/// The worker nodes of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerNodes {
+    /// How many are wanted.
+    #[schemars(range(min = 0, max = 15_000))]
+    pub count: u32,
+    /// The kind of machine for new ones, such as `m5.large`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub instance_type: Option<String>,
+}
+
+/// Whether pods get an identity of the cloud.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodIdentity {
+    /// It is set up once its role is ready.
+    #[serde(default)]
+    pub enabled: bool,
+    /// The role; the provider names one if this is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub iam_role: Option<String>,
+}
+
+/// What is known of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// The generation of the spec this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Progressing` and `Degraded`, with a reason and a message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Its worker nodes, counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_nodes: Option<WorkerNodeCount>,
+    /// The removal of nodes that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainProgress>,
+}
+
+/// Worker nodes, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerNodeCount {
+    /// There are, the control plane not counted.
+    #[serde(default)]
+    pub current: u32,
+    /// Of them are Ready.
+    #[serde(default)]
+    pub ready: u32,
+}
+
+/// How far the removal of nodes is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainProgress {
+    /// The plan, as the nodes name it.
+    pub plan: String,
+    /// The wave that is being drained, from 1.
+    #[serde(default)]
+    pub wave: u32,
+    /// Waves of the plan.
+    #[serde(default)]
+    pub waves: u32,
+    /// Pods that have moved.
+    #[serde(default)]
+    pub pods_moved: u32,
+    /// Pods of the plan.
+    #[serde(default)]
+    pub pods_to_move: u32,
+    /// When it is expected to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_end: Option<Time>,
+}
