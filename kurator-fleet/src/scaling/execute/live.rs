@@ -255,6 +255,33 @@ impl Live {
             .collect()
     }
 
+    /// Whether an edge node is out of reach and trusted to run on: what is done to its pods through the API would strike
+    /// when it comes back.
+    pub(super) fn is_edge_away(&self, name: &str) -> bool {
+        let Some(node) = self.nodes.get(name) else {
+            return false;
+        };
+        let edge = node
+            .labels()
+            .get("openyurt.io/is-edge-worker")
+            .is_some_and(|value| value == "true")
+            || node.labels().contains_key("node-role.kubernetes.io/edge")
+            || [
+                "node.openyurt.io/autonomy-duration",
+                "node.beta.openyurt.io/autonomy",
+                "apps.openyurt.io/binding",
+            ]
+            .iter()
+            .any(|key| node.annotations().contains_key(*key));
+        let conditions = node
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten());
+        edge && conditions
+            .into_iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status != "True")
+    }
+
     pub(super) fn is_cordoned(&self, node: &str) -> Option<bool> {
         self.nodes.get(node).map(|node| {
             node.spec

@@ -22,6 +22,7 @@
 //! `storage.k8s.io/volumeattachments`.
 
 mod evict;
+mod identity;
 mod infrastructure;
 mod live;
 mod mark;
@@ -48,6 +49,7 @@ use kurator_core::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    identity::{IdentityError, IdentityProvider, RoleState, WaitError, WaitPolicy, wait_ready},
     infrastructure::{InMemoryInfrastructure, InfrastructureError, InfrastructureProvider, Machine},
     mark::{MARK, PLAN},
     report::{DrainError, DrainOutcome, DrainReport},

@@ -250,6 +250,13 @@ impl<'e> Session<'e> {
             .filter(|(_, pod)| !pod.bound_to_node && !pod.finished && !mark.leave.contains(&pod.uid))
             .map(|(key, pod)| (key.clone(), pod.clone()))
             .collect();
+        if self.live.is_edge_away(node) {
+            for ((namespace, name), _) in &pods {
+                let why = "its edge node is out of reach and runs on".to_owned();
+                self.report.stuck.insert(format!("{namespace}/{name}"), why);
+            }
+            return true;
+        }
         let Some(first) = pods.iter().map(|(_, pod)| place(pod)).min() else {
             return false;
         };
