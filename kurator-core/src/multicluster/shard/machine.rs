@@ -84,6 +84,8 @@ pub(super) struct Machine {
     held: BTreeMap<ShardId, Held>,
     flights: BTreeMap<LeaseKey, Flight>,
     next_presence: Duration,
+    /// After a write of it that failed.
+    presence_again: Duration,
     synced: bool,
 }
 
@@ -103,6 +105,7 @@ impl Machine {
             held: BTreeMap::new(),
             flights: BTreeMap::new(),
             next_presence: Duration::ZERO,
+            presence_again: Duration::ZERO,
             synced: false,
         }
     }
@@ -169,9 +172,10 @@ impl Machine {
             .collect()
     }
 
-    /// Nothing is held, nothing is being written.
+    /// Nothing is held, nothing is being written, and the sign of life is gone.
     pub(super) fn holds_nothing(&self) -> bool {
-        self.held.is_empty() && self.flights.is_empty()
+        let presence = LeaseKey::Replica(self.me.clone());
+        self.held.is_empty() && self.flights.is_empty() && !self.seen.contains_key(&presence)
     }
 
     /// When to call [`poll`](Self::poll) again even if nothing is heard.
@@ -180,7 +184,7 @@ impl Machine {
         let expiries = self.seen.values().map(|seen| seen.expires(self.options.duration));
         let next = leases
             .chain(expiries)
-            .chain([self.next_presence])
+            .chain([self.next_presence, self.presence_again])
             .filter(|at| *at > now)
             .min();
         next.unwrap_or(now + self.options.renew)
@@ -226,10 +230,30 @@ impl Machine {
             return;
         };
         let LeaseKey::Shard(shard) = *key else {
-            if matches!(written, Written::Done { .. }) && flight.write.holder.is_none() {
-                self.seen.remove(key);
-            } else if !matches!(written, Written::Done { .. }) {
-                self.next_presence = now + self.options.retry();
+            match written {
+                Written::Done { .. } if flight.write.holder.is_none() => {
+                    self.seen.remove(key);
+                }
+                Written::Done { version } => {
+                    let Write {
+                        holder, transitions, ..
+                    } = flight.write;
+                    let duration = self.options.duration;
+                    self.saw(
+                        key.clone(),
+                        Record {
+                            holder,
+                            transitions,
+                            duration,
+                            version,
+                        },
+                        now,
+                    );
+                }
+                Written::Refused | Written::Lost => {
+                    self.presence_again = now + self.options.retry();
+                    self.next_presence = self.presence_again;
+                }
             }
             return;
         };
@@ -302,7 +326,8 @@ impl Machine {
         let key = LeaseKey::Replica(self.me.clone());
         let seen = self.seen.get(&key);
         let present = seen.is_some_and(|seen| seen.record.holder.is_some());
-        if self.flights.contains_key(&key)
+        if now < self.presence_again
+            || self.flights.contains_key(&key)
             || (giving_up && !present)
             || (!giving_up && now < self.next_presence)
         {

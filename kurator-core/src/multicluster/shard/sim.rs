@@ -210,7 +210,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn no_shard_ever_has_two_owners_and_in_the_end_each_has_one(seed: u64, count in 1_usize..5) {
