@@ -34,7 +34,7 @@ impl Served {
                 namespaced: capabilities.scope == Scope::Namespaced,
             }),
             Err(kube::Error::Discovery(_)) => Err(Unknown::NotServed),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Err(Unknown::NotServed),
+            Err(kube::Error::Api(status)) if status.code == 404 => Err(Unknown::NotServed),
             Err(error) => Err(Unknown::Unanswered(error)),
         }
     }

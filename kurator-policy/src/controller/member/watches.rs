@@ -28,6 +28,8 @@ pub(super) enum Seen {
     Gone {
         /// Whose it was.
         owner: String,
+        /// Which.
+        key: ObjectKey,
     },
     /// A watch broke: the member may be out of reach.
     Broken,
@@ -164,8 +166,8 @@ async fn watch(
                 }))
             }
             Change::Deleted(object) => {
-                let Some((owner, _)) = sight(object) else { return };
-                Seen::Gone { owner }
+                let Some((owner, key)) = sight(object) else { return };
+                Seen::Gone { owner, key }
             }
             Change::Failed(_) => Seen::Broken,
             Change::Synced | Change::NotServed => return,

@@ -269,10 +269,12 @@ impl Worker {
                     *probe_at = Instant::now();
                 }
             }
-            Seen::Gone { owner } => {
-                if let Some(policy) = self.policy_of(&owner) {
-                    self.dirty.insert(policy);
-                }
+            Seen::Gone { owner, key } => {
+                self.dirty.extend(self.policy_of(&owner));
+                // Another policy may have waited for the place.
+                let waiting = self.desk.assignments().into_iter();
+                let waiting = waiting.filter(|(_, assignment)| assignment.revisions.contains_key(&key));
+                self.dirty.extend(waiting.map(|(policy, _)| policy));
             }
             Seen::There(sight) => self.compare(*sight),
         }
