@@ -1,0 +1,106 @@
+//! What one pass over a distribution policy costs: `cargo bench --bench propagate`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+
+use divan::{Bencher, black_box};
+use jiff::Timestamp;
+use kurator::{
+    core::observe::{ClusterView, Snapshot},
+    policy::{
+        api::{OverridePolicy, Placement},
+        propagate::{BuiltinKinds, Observed, PolicyKey, Request, Template, plan, status},
+    },
+};
+use serde_json::json;
+
+fn main() {
+    divan::main();
+}
+
+struct Case {
+    policy: PolicyKey,
+    placement: Placement,
+    templates: Vec<Template>,
+    overrides: Vec<OverridePolicy>,
+    fleet: Snapshot,
+}
+
+impl Case {
+    fn new(clusters: usize) -> Self {
+        let names: Vec<String> = (0..clusters).map(|index| format!("c{index:04}")).collect();
+        let weight =
+            |name: &String| json!({ "targetCluster": { "clusterNames": [name] }, "weight": name.len() });
+        let placement = json!({ "replicaScheduling": { "weightPreference": {
+            "staticWeightList": names.iter().map(weight).collect::<Vec<_>>(),
+        } } });
+        let object = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": { "name": "storefront", "namespace": "default", "uid": "u", "labels": { "app": "storefront" } },
+            "spec": { "replicas": 10 * clusters, "template": { "spec": { "containers": [{ "name": "web", "image": "web:1" }] } } },
+        });
+        let pin = json!({
+            "metadata": { "name": "pin", "namespace": "default" },
+            "spec": {
+                "resourceSelectors": [{ "apiVersion": "apps/v1", "kind": "Deployment" }],
+                "overrideRules": [{
+                    "targetClusters": { "clusterNames": [names[0]] },
+                    "overrides": [{ "path": "/spec/replicas", "value": 1 }],
+                }],
+            },
+        });
+        let view =
+            |fleet: Snapshot, name: &String| fleet.with_cluster(ClusterView::new(name.parse().unwrap()));
+        Self {
+            policy: PolicyKey::new("policy.kurator.dev", "default", "storefront"),
+            placement: serde_json::from_value(placement).unwrap(),
+            templates: vec![Template::of(&object, &BuiltinKinds).unwrap()],
+            overrides: vec![serde_json::from_value(pin).unwrap()],
+            fleet: names.iter().fold(Snapshot::new(Timestamp::UNIX_EPOCH), view),
+        }
+    }
+}
+
+#[divan::bench(args = [10, 100, 1000])]
+fn plan_one_deployment(bencher: Bencher<'_, '_>, clusters: usize) {
+    let case = Case::new(clusters);
+    let running = BTreeMap::new();
+    bencher.bench_local(|| {
+        plan(black_box(&Request {
+            policy: &case.policy,
+            placement: &case.placement,
+            templates: &case.templates,
+            overrides: &case.overrides,
+            fleet: &case.fleet,
+            running: &running,
+            now: Timestamp::UNIX_EPOCH,
+            interpreter: &BuiltinKinds,
+        }))
+    });
+}
+
+#[divan::bench(args = [10, 100, 1000])]
+fn compute_the_status(bencher: Bencher<'_, '_>, clusters: usize) {
+    let case = Case::new(clusters);
+    let planned = plan(&Request {
+        policy: &case.policy,
+        placement: &case.placement,
+        templates: &case.templates,
+        overrides: &case.overrides,
+        fleet: &case.fleet,
+        running: &BTreeMap::new(),
+        now: Timestamp::UNIX_EPOCH,
+        interpreter: &BuiltinKinds,
+    });
+    let observed = Observed::default();
+    let before = status(Some(1), &planned, &observed, None, Timestamp::UNIX_EPOCH);
+    bencher.bench_local(|| {
+        status(
+            Some(1),
+            black_box(&planned),
+            &observed,
+            Some(&before),
+            Timestamp::UNIX_EPOCH,
+        )
+    });
+}
