@@ -26,6 +26,7 @@ use kurator_core::multicluster::{Members, MembersOptions, ReconcileContext, Unif
 use simulated::Server;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 const MEMBERS: usize = 1000;
 const EVENTS: usize = 2000;
@@ -70,7 +71,8 @@ async fn a_thousand_members() {
         &SystemClock::new(),
     );
     let controller = UniformController::<ConfigMap>::new(members.clone());
-    tokio::spawn(controller.run(note, Arc::new(seen), std::future::pending()));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(controller.run(note, Arc::new(seen), stop.clone().cancelled_owned()));
 
     let start = Instant::now();
     servers
@@ -138,6 +140,8 @@ async fn a_thousand_members() {
             resident().saturating_sub(settled)
         );
     }
+    stop.cancel();
+    running.await.unwrap();
     let grown = resident().saturating_sub(settled) / MEMBERS;
 
     assert!(cold < Duration::from_secs(60), "cold start took {cold:?}");
