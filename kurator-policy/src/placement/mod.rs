@@ -5,6 +5,7 @@ mod amount;
 mod bits;
 mod bounded;
 mod capacity;
+mod check;
 mod divide;
 mod filter;
 mod gang;
@@ -30,6 +31,7 @@ mod workload;
 
 pub use affected::affected;
 pub use amount::Amount;
+pub use check::{Breach, check};
 pub use gang::{Gang, Role};
 pub use index::FleetIndex;
 pub use options::{Detail, Dialect, PlanOptions};

@@ -17,7 +17,7 @@ use super::gang_fit::{self, Fit};
 use super::index::FleetIndex;
 use super::options::{Detail, Dialect, PlanOptions};
 use super::plugins::{Filter, Plugins, ReplicaEstimator, Score};
-use super::policy::{Group, Prepared};
+use super::policy::{Group, How, Prepared};
 use super::reason::{ClusterReason, Unplaced};
 use super::rebalance::{budget, rebalance, stable};
 use super::select::{self, Field};
@@ -362,7 +362,14 @@ impl<'p> Planner<'p> {
             score: &self.score,
             available: &self.available,
         };
-        select::rank(&mut self.ranked, &self.keep, &field);
+        // Where nobody has to be chosen or taken first, the order of the names does.
+        if policy.levels.is_empty() && policy.how != How::Aggregated {
+            self.ranked.clear();
+            self.ranked
+                .extend(self.keep.iter().filter_map(|at| u32::try_from(at).ok()));
+        } else {
+            select::rank(&mut self.ranked, &self.keep, &field);
+        }
         select::select(
             &mut self.ranked,
             &field,

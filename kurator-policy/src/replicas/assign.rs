@@ -142,7 +142,7 @@ impl Assigner {
                 })?);
             }
             self.assigned.resize(division.room.len(), 0);
-            self.arrange(division.order, division.room.len(), &[]);
+            self.arrange(division, division.order, &[]);
             self.add(division, division.replicas)
         } else if running == wanted {
             self.assigned.extend_from_slice(division.previous);
@@ -151,12 +151,12 @@ impl Assigner {
             self.pool
                 .extend(division.previous.iter().map(|&replicas| u64::from(replicas)));
             self.assigned.resize(division.room.len(), 0);
-            self.arrange(division.previous_order, division.room.len(), &[]);
+            self.arrange(division, division.previous_order, &[]);
             self.add(division, division.replicas)
         } else {
             self.pool.extend_from_slice(division.room);
             self.assigned.extend_from_slice(division.previous);
-            self.arrange(division.order, division.room.len(), division.previous);
+            self.arrange(division, division.order, division.previous);
             let more = u32::try_from(wanted - running).map_err(|_| DivisionError::Overflow {
                 what: "replicas to add",
             })?;
@@ -166,7 +166,11 @@ impl Assigner {
 
     /// The order in which an aggregated division takes candidates: those that run some already, then by size of pool,
     /// then as listed.
-    fn arrange(&mut self, listed: &[u32], candidates: usize, kept: &[u32]) {
+    fn arrange(&mut self, division: &Division<'_>, listed: &[u32], kept: &[u32]) {
+        if !matches!(division.strategy, Strategy::Aggregated) {
+            return;
+        }
+        let candidates = division.room.len();
         self.order.clear();
         if listed.is_empty() {
             self.order
