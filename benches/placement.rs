@@ -3,6 +3,10 @@
 //! `cargo bench --bench placement`. Cluster `i` is `member-{i:04}` with the labels `tier`, `env` and `idx`, one of 3
 //! providers, 16 regions and 48 zones, 80 API kinds, and room for `100 + (i * 7919) % 100` replicas of 500m CPU and
 //! 1Gi; the policy selects `env=prod`.
+#![allow(
+    clippy::expect_used,
+    reason = "a bench that cannot be set up has nothing to say"
+)]
 
 use std::collections::BTreeMap;
 
