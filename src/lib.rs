@@ -6,7 +6,7 @@
 //!
 //! | module | feature | crate |
 //! |---|---|---|
-//! | [`core`](crate::core) | always | `kurator-core`: names, quantities, selectors, snapshots, connections, executors |
+//! | `core` | always | `kurator-core`: names, quantities, selectors, snapshots, connections, executors |
 //! | [`fleet`] | `fleet` (default) | `kurator-fleet`: who is in the fleet, and how members live |
 //! | [`policy`] | `policy` (default) | `kurator-policy`: what runs where |
 //! | [`backup`] | `backup` (default) | `kurator-backup`: schedules; Velero orchestration is to come |
