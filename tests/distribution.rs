@@ -6,7 +6,7 @@ mod storefront;
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
 use kube::{Api, ResourceExt, api::DeleteParams};
-use kurator::policy::api::OverridePolicy;
+use kurator::policy::api::{DistributionPolicy, OverridePolicy, apps};
 use serde_json::json;
 use storefront::{DR, PROD, Storefront, condition, deployments, edit, entry, reason};
 
@@ -224,4 +224,38 @@ async fn a_controller_that_crashed_finds_everything_it_had_placed() {
             .collect::<Vec<_>>(),
         ["ConfigMap"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_of_the_other_group_means_the_same_and_both_groups_respect_each_other() {
+    let fleet = Storefront::still().await;
+    fleet.template(20).await;
+    let others: Api<apps::DistributionPolicy> = Api::namespaced(fleet.hub.clone(), "default");
+    let selector = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": "storefront" });
+    let placement = json!({ "clusterAffinity": { "clusterNames": [PROD] } });
+    let policy = json!({
+        "metadata": { "name": "first" },
+        "spec": { "resourceSelectors": [selector], "placement": placement },
+    });
+    let _: apps::DistributionPolicy = storefront::create(&others, policy).await;
+    fleet.replicas(PROD, "storefront", 20).await;
+    // The younger policy of the other group waits, and takes over when the first goes.
+    let hub = fleet.member("hub");
+    let settled = |policy: Option<&apps::DistributionPolicy>| {
+        let status = policy.and_then(|it| it.status.as_ref());
+        status.is_some_and(|it| entry(it, PROD).is_some_and(|it| it.applied_replicas == 20))
+    };
+    hub.wait_for(&others, "first", settled).await.unwrap();
+    let second = json!({ "metadata": { "name": "zz-second" }, "spec": { "resourceSelectors": [selector] } });
+    let _: DistributionPolicy = storefront::create(&fleet.policy_api(), second).await;
+    let status = fleet
+        .status("zz-second", "claimed by the other", |it| {
+            condition(it, "Ready", "False").is_some_and(|(token, _)| token == "ClaimedByOther")
+        })
+        .await;
+    let (_, message) = condition(&status, "Ready", "False").unwrap();
+    assert!(message.contains("apps.kurator.dev"), "{message}");
+    others.delete("first", &DeleteParams::default()).await.unwrap();
+    fleet.replicas(DR, "storefront", 20).await;
+    fleet.replicas(PROD, "storefront", 20).await;
 }

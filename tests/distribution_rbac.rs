@@ -7,7 +7,7 @@ use kube::api::DeleteParams;
 use storefront::{DR, PROD, Storefront, condition, edit};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_shipped_rules_are_enough_and_nobody_needs_more() {
+async fn the_shipped_rules_are_enough() {
     let fleet = Storefront::restricted().await;
     fleet.template(20).await;
     fleet.policies().await;
