@@ -126,17 +126,27 @@ pub(super) fn review(view: &View<'_>, policy: &DrainPolicy, rank: u32) -> Review
         });
     let (mut cpu, mut memory) = (0, 0);
     let mut autonomous_pod = false;
-    let mut pods = view.pods_on(rank).to_vec();
-    pods.sort_unstable_by(|a, b| by_name(view, *a, *b));
-    for at in pods {
-        let pod = view.pod(at);
+    for at in view.pods_on(rank) {
+        let pod = view.pod(*at);
         if pod.holds_room() {
             let requests = &model.requests[pod.requests];
             cpu += requests.cpu;
             memory += requests.memory;
             autonomous_pod |= pod.edge_autonomy;
         }
-        inspect(view, policy, at, pod, cordon, &mut review);
+        inspect(view, policy, *at, pod, cordon, &mut review);
+    }
+    if !review.blockers.is_empty() {
+        // Only what is said about single pods depends on their order, and most nodes have nothing to say.
+        let mut pods = view.pods_on(rank).to_vec();
+        pods.sort_unstable_by(|a, b| by_name(view, *a, *b));
+        review = Review {
+            rank,
+            ..Review::default()
+        };
+        for at in pods {
+            inspect(view, policy, at, view.pod(at), cordon, &mut review);
+        }
     }
     review.utilisation =
         utilisation(node.allocatable.cpu, cpu).max(utilisation(node.allocatable.memory, memory));

@@ -88,8 +88,10 @@ pub(super) fn beside(
     } else {
         EXPLAINED / 8
     };
+    let mut goes = vec![false; reviews.len()];
+    chosen.iter().for_each(|at| goes[*at] = true);
     let untried = (0..reviews.len())
-        .filter(|at| !chosen.contains(at) && failed.get(&reviews[*at].rank).is_none_or(Vec::is_empty))
+        .filter(|at| !goes[*at] && failed.get(&reviews[*at].rank).is_none_or(Vec::is_empty))
         .take(limit);
     for at in untried {
         let mark = stage.mark();
@@ -256,8 +258,8 @@ pub(super) fn no_room(stage: &mut Stage<'_, '_>, pods: &[u32], preference: Prefe
 /// Pods with rules first, then the large ones; names break ties.
 pub(super) fn hardest_first(view: &View<'_>, pods: &mut [u32]) {
     let model = view.model;
-    pods.sort_by_cached_key(|at| {
-        let pod = view.pod(*at);
+    let key = |at: u32| {
+        let pod = view.pod(at);
         let requests = &model.requests[pod.requests];
         let constraint = &model.constraints[pod.constraint];
         let bound = !pod.claims.is_empty() || !model.ports[pod.ports].is_empty();
@@ -266,13 +268,13 @@ pub(super) fn hardest_first(view: &View<'_>, pods: &mut [u32]) {
         let freedom = u8::from(!bound) + u8::from(!rules) + u8::from(!picky);
         // A core weighs as much as four gibibytes.
         let size = i128::from(requests.cpu) * (4 << 30) / 1000 + i128::from(requests.memory);
-        (
-            freedom,
-            -size,
-            model.symbols[pod.namespace].to_owned(),
-            pod.name.to_string(),
-        )
-    });
+        (freedom, -size)
+    };
+    let mut keyed: Vec<_> = pods.iter().map(|at| (key(*at), *at)).collect();
+    keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| by_name(view, a.1, b.1)));
+    pods.iter_mut()
+        .zip(keyed)
+        .for_each(|(place, (_, at))| *place = at);
 }
 
 /// Tries every combination, the largest and then the most preferred first.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{
     Blocker, BoundBy, CriticalBudget, DrainPolicy, LowerBound, NodeDrain, Note, PodMove, PodStay,
     ScaleDownPlan, Skipped, StayReason, Surge, Wave,
-    candidate::{Review, Stays, rounds},
+    candidate::{Review, Stays, by_name, rounds},
     choose::{Chosen, hardest_first, no_room, number},
     stage::{Preference, Stage},
     view::View,
@@ -23,9 +23,11 @@ pub(super) struct Played {
     landing: Map<u32, u32>,
     /// Waves that were enough before places were looked at.
     packed: usize,
+    load: Load,
 }
 
 /// The nodes as items, with budgets numbered in the order of their names: rows depend on the order of arrival.
+#[derive(Debug, Default)]
 struct Load {
     items: Vec<Item>,
     capacity: Capacity,
@@ -64,10 +66,7 @@ fn load(view: &View<'_>, reviews: &[Review], nodes: &[usize], parallel: u32) -> 
         items,
         capacity: Capacity {
             parallel: parallel.max(1),
-            allowed: (0u32..)
-                .zip(&rows)
-                .map(|(number, row)| (number, cap(*row)))
-                .collect(),
+            allowed: rows.iter().map(|row| cap(*row)).collect(),
         },
         rows,
     }
@@ -131,6 +130,7 @@ pub(super) fn replay(
             waves,
             landing,
             packed: enough,
+            load,
         });
     }
 }
@@ -200,6 +200,7 @@ impl Outcome {
                 waves: Vec::new(),
                 landing: Map::default(),
                 packed: 0,
+                load: Load::default(),
             },
             reviews: Vec::new(),
             skipped,
@@ -261,7 +262,14 @@ impl Outcome {
             .collect();
         surges.sort_unstable_by(|a, b| (&a.deployment, &a.budget).cmp(&(&b.deployment, &b.budget)));
 
-        let bound = bound(view, policy, reviews, &nodes, &budgets, self.played.packed);
+        let bound = bound(
+            view,
+            policy,
+            &self.played.load,
+            &nodes,
+            &budgets,
+            self.played.packed,
+        );
         let waves = self
             .played
             .waves
@@ -307,12 +315,11 @@ impl Outcome {
 fn bound(
     view: &View<'_>,
     policy: &DrainPolicy,
-    reviews: &[Review],
+    load: &Load,
     nodes: &[usize],
     budgets: &[(u32, u32)],
     found: usize,
 ) -> LowerBound {
-    let load = load(view, reviews, nodes, policy.max_parallel);
     let bound = lower_bound(&load.items, &load.capacity, found);
     let critical = budgets
         .iter()
@@ -355,8 +362,9 @@ fn bound(
 
 fn node_drain(view: &View<'_>, review: &Review, landing: &Map<u32, u32>) -> NodeDrain {
     let mut movers = review.movers.clone();
-    // Reviews list pods by name; a stable sort keeps that within one place of the order.
-    movers.sort_by_key(|mover| mover.order);
+    movers.sort_unstable_by(|a, b| a.order.cmp(&b.order).then_with(|| by_name(view, a.pod, b.pod)));
+    let mut stays = review.stays.clone();
+    stays.sort_unstable_by(|a, b| by_name(view, a.0, b.0));
     let mut taken: Map<u32, u32> = Map::default();
     let moves = movers
         .iter()
@@ -381,8 +389,7 @@ fn node_drain(view: &View<'_>, review: &Review, landing: &Map<u32, u32>) -> Node
             }
         })
         .collect();
-    let stay = review
-        .stays
+    let stay = stays
         .iter()
         .map(|(pod, stays)| PodStay {
             pod: view.pod_name(*pod),

@@ -79,6 +79,8 @@ pub(super) struct Stage<'v, 'm> {
     /// Millionths of CPU and of memory in use, added: the order the scheduler prefers.
     loads: Vec<u32>,
     by_load: BTreeSet<(u32, u32)>,
+    /// Which ranks are in `by_load`.
+    listed: Vec<bool>,
     open: Vec<bool>,
     cordoned: Vec<bool>,
     gone: Vec<bool>,
@@ -127,6 +129,7 @@ impl<'v, 'm> Stage<'v, 'm> {
             loads: Vec::new(),
             rooms,
             by_load: BTreeSet::new(),
+            listed: vec![false; view.len()],
             open,
             cordoned: vec![false; view.len()],
             gone: vec![false; view.len()],
@@ -139,6 +142,7 @@ impl<'v, 'm> Stage<'v, 'm> {
         stage.loads = view.ranks().map(|rank| stage.load(rank)).collect();
         for rank in view.ranks() {
             if stage.takes_pods(rank) {
+                stage.listed[rank as usize] = true;
                 stage.by_load.insert((stage.loads[rank as usize], rank));
             }
         }
@@ -158,11 +162,19 @@ impl<'v, 'm> Stage<'v, 'm> {
     }
 
     fn reload(&mut self, rank: u32) {
-        let old = self.loads[rank as usize];
-        self.by_load.remove(&(old, rank));
+        let place = rank as usize;
+        let takes = self.takes_pods(rank);
+        if !takes && !self.listed[place] {
+            return;
+        }
+        let old = self.loads[place];
         let new = self.load(rank);
-        self.loads[rank as usize] = new;
-        if self.takes_pods(rank) {
+        if self.listed[place] {
+            self.by_load.remove(&(old, rank));
+        }
+        self.loads[place] = new;
+        self.listed[place] = takes;
+        if takes {
             self.by_load.insert((new, rank));
         }
     }

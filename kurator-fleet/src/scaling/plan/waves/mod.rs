@@ -11,8 +11,6 @@ mod search;
 
 pub(super) use bound::{By, lower_bound};
 
-use crate::scaling::model::symbols::Map;
-
 /// A node to be put into a wave.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Item {
@@ -21,16 +19,16 @@ pub(super) struct Item {
 }
 
 /// What every wave may take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Capacity {
     pub(super) parallel: u32,
-    /// What each budget allows at once, at least 1.
-    pub(super) allowed: Map<u32, u32>,
+    /// What each budget allows at once, at least 1, by its number.
+    pub(super) allowed: Vec<u32>,
 }
 
 impl Capacity {
     fn of(&self, budget: u32) -> u32 {
-        self.allowed.get(&budget).copied().unwrap_or(1)
+        self.allowed.get(budget as usize).copied().unwrap_or(1)
     }
 }
 
@@ -76,10 +74,7 @@ mod tests {
         let allowed = prop::collection::vec(1..=most, budgets as usize);
         let items = prop::collection::vec(prop::collection::btree_map(0..budgets, 1..=most, 0..=4), nodes);
         (allowed, items, 1..=10u32).prop_map(|(allowed, items, parallel)| {
-            let capacity = Capacity {
-                parallel,
-                allowed: (0..).zip(allowed).collect(),
-            };
+            let capacity = Capacity { parallel, allowed };
             let items = items
                 .into_iter()
                 .map(|load| Item {

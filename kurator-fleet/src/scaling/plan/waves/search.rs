@@ -7,37 +7,43 @@ use crate::scaling::model::symbols::Map;
 
 struct Wave {
     members: Vec<usize>,
-    load: Map<u32, u32>,
+    /// By budget number.
+    load: Vec<u32>,
 }
 
 impl Wave {
-    fn new() -> Self {
+    fn new(budgets: usize) -> Self {
         Self {
             members: Vec::new(),
-            load: Map::default(),
+            load: vec![0; budgets],
         }
+    }
+
+    fn used(&self, budget: u32) -> u32 {
+        self.load.get(budget as usize).copied().unwrap_or(0)
     }
 
     fn fits(&self, item: &Item, capacity: &Capacity) -> bool {
         self.members.len() < capacity.parallel.max(1) as usize
-            && item.load.iter().all(|(budget, pods)| {
-                self.load
-                    .get(budget)
-                    .is_none_or(|used| used + pods <= capacity.of(*budget))
-            })
+            && item
+                .load
+                .iter()
+                .all(|(budget, pods)| self.used(*budget) + pods <= capacity.of(*budget))
     }
 
     fn add(&mut self, at: usize, item: &Item) {
         self.members.push(at);
         for (budget, pods) in &item.load {
-            *self.load.entry(*budget).or_insert(0) += pods;
+            if let Some(used) = self.load.get_mut(*budget as usize) {
+                *used += pods;
+            }
         }
     }
 
     fn remove(&mut self, at: usize, item: &Item) {
         self.members.retain(|member| *member != at);
         for (budget, pods) in &item.load {
-            if let Some(used) = self.load.get_mut(budget) {
+            if let Some(used) = self.load.get_mut(*budget as usize) {
                 *used -= pods;
             }
         }
@@ -70,9 +76,9 @@ pub(super) fn pack(items: &[Item], capacity: &Capacity) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by_cached_key(|at| (Reverse(hardness(*at)), *at));
 
-    let mut waves: Vec<Wave> = (0..bound).map(|_| Wave::new()).collect();
+    let mut waves: Vec<Wave> = (0..bound).map(|_| Wave::new(capacity.allowed.len())).collect();
     for at in order {
-        // The fullest that fits keeps the others free for the hard ones... of the same size the first.
+        // Where its budgets leave the least over, then the fullest, then the first.
         let best = (0..waves.len())
             .filter(|wave| waves[*wave].fits(&items[at], capacity))
             .min_by_key(|wave| {
@@ -85,7 +91,7 @@ pub(super) fn pack(items: &[Item], capacity: &Capacity) -> Vec<Vec<usize>> {
         match best {
             Some(wave) => waves[wave].add(at, &items[at]),
             None => {
-                let mut wave = Wave::new();
+                let mut wave = Wave::new(capacity.allowed.len());
                 wave.add(at, &items[at]);
                 waves.push(wave);
             }
@@ -100,7 +106,7 @@ pub(super) fn pack(items: &[Item], capacity: &Capacity) -> Vec<Vec<usize>> {
 fn shared(wave: &Wave, item: &Item, capacity: &Capacity) -> u32 {
     item.load
         .iter()
-        .map(|(budget, pods)| capacity.of(*budget) - wave.load.get(budget).copied().unwrap_or(0) - pods)
+        .map(|(budget, pods)| capacity.of(*budget) - wave.used(*budget) - pods)
         .sum()
 }
 
@@ -138,7 +144,7 @@ fn dissolve(waves: &mut Vec<Wave>, items: &[Item], capacity: &Capacity) -> bool 
     }
     waves.clear();
     for members in before {
-        let mut wave = Wave::new();
+        let mut wave = Wave::new(capacity.allowed.len());
         members.into_iter().for_each(|at| wave.add(at, &items[at]));
         waves.push(wave);
     }
@@ -164,7 +170,7 @@ fn pushed_out(
                 .find(|(own, _)| own == budget)
                 .map_or(0, |(_, pods)| *pods)
         };
-        let mut used = wave.load.get(budget).copied().unwrap_or(0) - out.iter().map(takes).sum::<u32>();
+        let mut used = wave.used(*budget) - out.iter().map(takes).sum::<u32>();
         for member in &members {
             if used + pods <= capacity.of(*budget) {
                 break;
