@@ -235,6 +235,7 @@ impl Owner {
         futures::pin_mut!(events);
         let mut writes = FuturesUnordered::new();
         let mut stopping = FuturesUnordered::new();
+        let mut ending: BTreeSet<ShardId> = BTreeSet::new();
         let mut listed = BTreeSet::new();
         let mut giving_up: Option<Instant> = None;
         loop {
@@ -248,11 +249,18 @@ impl Owner {
                 ));
             }
             for (shard, fence) in self.publish(now) {
+                ending.insert(shard);
                 stopping.push(async move {
                     fence.work.close();
                     fence.work.wait().await;
                     shard
                 });
+            }
+            // Won and lost again before anyone was told: there is no work to wait for.
+            let untold: Vec<ShardId> = self.machine.leaving().difference(&ending).copied().collect();
+            if !untold.is_empty() {
+                untold.into_iter().for_each(|shard| self.machine.stopped(shard));
+                continue;
             }
             let done = writes.is_empty() && self.machine.holds_nothing();
             if giving_up.is_some_and(|since| done || since.elapsed() > self.options.duration) {
@@ -262,7 +270,10 @@ impl Owner {
             tokio::select! {
                 Some(event) = events.next() => self.take(event, &mut listed),
                 Some((key, written)) = writes.next() => self.machine.wrote(&key, written, self.start.elapsed()),
-                Some(shard) = stopping.next() => self.machine.stopped(shard),
+                Some(shard) = stopping.next() => {
+                    ending.remove(&shard);
+                    self.machine.stopped(shard);
+                }
                 () = tokio::time::sleep_until(wake) => {}
                 () = stop.cancelled(), if giving_up.is_none() => giving_up = Some(Instant::now()),
             }
