@@ -17,7 +17,7 @@ const SNIPPETS: [(&str, &str); 4] = [
 /// The crate whose words the others speak; a snippet of theirs may name it.
 const CORE: &str = "kurator-core";
 /// Crates of the registry that a snippet may name.
-const REGISTRY: [&str; 3] = ["jiff", "serde_json", "serde-saphyr"];
+const REGISTRY: [&str; 2] = ["serde_json", "serde-saphyr"];
 
 /// Adds each package to a fresh project, runs the first Rust block of its README there.
 pub(crate) fn builds_and_runs() -> Outcome {
