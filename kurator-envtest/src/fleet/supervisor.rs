@@ -19,8 +19,9 @@ use std::{
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+/// PIPE is ignored too: whoever was to hear `ready` may have been killed since the folder was made.
 const WATCHDOG: &str = r#"
-trap '' HUP INT TERM QUIT
+trap '' HUP INT TERM QUIT PIPE
 mkdir -m 700 "$1" || exit 1
 echo ready
 groups=
@@ -211,5 +212,32 @@ impl Drop for Supervisor {
         for (_, mut child) in std::mem::take(&mut state.children) {
             let _ = child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_watchdog_whose_starter_died_before_it_heard_of_the_folder_removes_the_folder() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("fleet");
+        let (nobody_reads, ready) = io::pipe().unwrap();
+        drop(nobody_reads);
+
+        let ended = Command::new("sh")
+            .args(["-c", WATCHDOG, "kurator-envtest-watchdog"])
+            .arg(&folder)
+            .stdin(Stdio::null())
+            .stdout(ready)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+
+        assert!(ended.success(), "{ended}");
+        assert!(!folder.exists());
     }
 }
