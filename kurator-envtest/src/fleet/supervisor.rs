@@ -40,6 +40,7 @@ while [ -e "$1" ] && [ $tries -lt 100 ]; do
     tries=$((tries + 1))
     [ -e "$1" ] && sleep 0.05
 done
+[ ! -e "$1" ]
 "#;
 
 /// Standard input is the watchdog's pipe until the part takes over.
