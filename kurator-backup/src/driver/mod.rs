@@ -1,0 +1,32 @@
+//! What stands between the orchestration of a fleet and the backup server of one member.
+//!
+//! The data here is plain and always there; the traits [`BackupDriver`] and [`ConsistencyBarrier`] come with the
+//! feature `client`. [`memory`] is a fleet of members with backup servers in memory, for plans, docs and tests.
+
+mod barrier;
+#[cfg(feature = "client")]
+mod contract;
+mod error;
+mod facts;
+pub mod memory;
+mod name;
+mod observation;
+mod phase;
+mod request;
+mod scope;
+
+#[cfg(feature = "client")]
+pub use self::contract::{BackupDriver, ConsistencyBarrier};
+pub use self::{
+    barrier::{QuiesceRequest, QuiesceState},
+    error::DriverError,
+    facts::{Capabilities, LocationAccess, LocationFacts, LocationState, MemberFacts, StoreAddress},
+    name::{BackupName, DeletionName, InvalidName, LocationName, OwnerToken, RestoreName},
+    observation::{
+        BackupObservation, DeletionObservation, Inventory, ItemProgress, Observation, ResourceKind,
+        RestoreObservation,
+    },
+    phase::{Phase, Stage},
+    request::{BackupRequest, Created, DeletionRequest, RestoreRequest},
+    scope::{BackupHook, BackupScope, ExecHook, ExistingResources, OnHookError, RestoreScope},
+};
