@@ -22,6 +22,9 @@ struct Case {
 /// What we answer: the key and the value that stand for it.
 pub(crate) fn answer(case: &Value) -> Result<(&'static str, Value), Box<dyn std::error::Error>> {
     let case = Case::deserialize(case)?;
+    if case.cands.is_empty() {
+        return Ok(("err", json!("unschedulable")));
+    }
     let mut names: Vec<&str> = case.cands.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     let at = |name: &str| names.binary_search(&name).ok();

@@ -95,7 +95,13 @@ impl Cluster {
 
 /// What we answer: the key and the value that stand for it.
 pub(crate) fn answer(case: &Value) -> Result<(&'static str, Value), Box<dyn std::error::Error>> {
-    let case = Case::deserialize(case)?;
+    let mut case = Case::deserialize(case)?;
+    // A case is one attempt with the affinity group in use; going on to the next one is not part of it.
+    if let Some(in_use) = &case.affinity {
+        case.placement
+            .cluster_affinities
+            .retain(|group| group.affinity_name == *in_use);
+    }
     let mut fleet = Snapshot::new("2026-01-01T00:00:00Z".parse()?);
     for cluster in case.clusters {
         fleet.insert(cluster.view()?);

@@ -79,3 +79,13 @@ fn every_measured_pass_is_reproduced() {
         |_| false,
     );
 }
+
+#[test]
+fn the_rules_that_few_cases_touch_are_reproduced_too() {
+    compare(
+        include_str!("data/schedule-rules.json"),
+        schedule::answer,
+        62,
+        |_| false,
+    );
+}

@@ -467,7 +467,10 @@ fn a_gang_goes_whole_to_a_cluster_whose_nodes_hold_it() {
             .last()
             .map(ToString::to_string)
             .as_deref(),
-        Some("0 of the 2 members that must run together fit on its nodes")
+        Some(
+            "0 of the 2 members that must run together fit on its nodes; 2 nvidia.com/gpu free on one node would take \
+             another"
+        )
     );
     let mut larger = job;
     larger.gang = Some(
@@ -475,7 +478,15 @@ fn a_gang_goes_whole_to_a_cluster_whose_nodes_hold_it() {
             .with_role(Role::new("worker", 3, 3).with_request("nvidia.com/gpu", Quantity::from_units(2))),
     );
     let decision = decide(&fleet, divided(json!({})), &larger, &Running::default());
-    assert_eq!(decision.outcome, Err(Unplaced::Gang { fit: 2, wanted: 3 }));
+    let lacking = "2 nvidia.com/gpu".to_owned();
+    assert_eq!(
+        decision.outcome,
+        Err(Unplaced::Gang {
+            fit: 2,
+            wanted: 3,
+            lacking
+        })
+    );
     // What runs already stays where it is.
     let decision = decide(
         &fleet,

@@ -47,8 +47,16 @@ fn stays(previous: &[u32], next: &[u32]) -> u32 {
         .sum()
 }
 
+/// So many, or as many as `PROPTEST_CASES` asks for.
+fn cases(least: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok());
+    ProptestConfig::with_cases(asked.unwrap_or(least))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4096))]
+    #![proptest_config(cases(4096))]
 
     #[test]
     fn no_division_within_the_bounds_moves_fewer(clusters in clusters(5), replicas in 0..=12_u32, ties in ties()) {

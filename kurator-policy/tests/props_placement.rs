@@ -1,4 +1,6 @@
 //! What holds for every fleet, policy and workload.
+//!
+//! `PROPTEST_CASES=1000000 cargo test -p kurator-policy --test props_placement` looks longer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -65,6 +67,9 @@ fn cluster(at: usize) -> impl Strategy<Value = ClusterView> {
         if known == 4 {
             for node in 0..3 {
                 let node = NodeView::new(format!("n{node}"))
+                    .with_label("rack", format!("r{}", node % 2))
+                    .with_label("gpu.product", if node == 0 { "NVIDIA-A100" } else { "NVIDIA-T4" })
+                    .with_allocatable("gpu", Quantity::from_units(cpu % 5))
                     .with_allocatable("cpu", Quantity::from_milli(cpu * 200))
                     .with_allocatable("memory", Quantity::from_units(memory << 26))
                     .with_allocatable("pods", Quantity::from_units(pods));
@@ -168,8 +173,23 @@ fn placement() -> impl Strategy<Value = Value> {
             json!({ "clusterAffinities": terms.collect::<Vec<_>>() })
         }),
     ];
-    (affinities, vec(spread(), 0..3), scheduling(), any::<bool>()).prop_map(
-        |(mut all, spread, scheduling, tolerate)| {
+    let more = prop_oneof![
+        8 => Just(json!({})),
+        1 => (1..5_u32, any::<bool>()).prop_map(|(min, rack)| {
+            json!({ "gang": if rack { json!({ "topologyKey": "rack" }) } else { json!({ "minAvailable": min }) } })
+        }),
+        1 => (0..4_u32, any::<bool>()).prop_map(|(least, within)| json!({
+            "resourceConstraints": [{ "name": "gpu", "minQuantity": least, "requirements": [
+                { "operator": if within { "In" } else { "NotIn" }, "values": ["a100"] },
+            ] }],
+            "preference": [{ "weight": 3, "preference": { "operator": "Exists" } }],
+        })),
+    ];
+    (affinities, vec(spread(), 0..3), scheduling(), any::<bool>(), more).prop_map(
+        |(mut all, spread, scheduling, tolerate, more)| {
+            all.as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
             all["spreadConstraints"] = json!(spread);
             all["replicaScheduling"] = scheduling;
             if tolerate {
@@ -227,6 +247,59 @@ fn snapshot(clusters: &[ClusterView]) -> Snapshot {
         .iter()
         .cloned()
         .fold(Snapshot::new(NOW.parse().unwrap()), Snapshot::with_cluster)
+}
+
+/// So many, or as many as are asked for.
+fn cases(least: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok());
+    ProptestConfig::with_cases(asked.unwrap_or(least))
+}
+
+proptest! {
+    #![proptest_config(cases(10_000))]
+
+    #[test]
+    fn a_burst_never_shares_the_same_room(
+        clusters in clusters(), replicas in vec((1..12_u32, 0..4_i64, -1..2_i32), 1..25), aggregated in any::<bool>(),
+    ) {
+        let scheduling = if aggregated {
+            json!({ "replicaDivisionPreference": "Aggregated" })
+        } else {
+            json!({ "weightPreference": { "dynamicWeight": "AvailableReplicas" } })
+        };
+        let policy: Placement = serde_json::from_value(json!({ "replicaScheduling": scheduling })).unwrap();
+        let policies = BTreeMap::from([("p".to_owned(), policy)]);
+        let burst: Vec<Workload> = replicas
+            .iter()
+            .enumerate()
+            .map(|(n, &(replicas, cpu, priority))| {
+                Workload::new(format!("w{n}"), "apps/v1", "Deployment")
+                    .with_policy("p")
+                    .with_replicas(replicas)
+                    .with_priority(priority)
+                    .with_request("cpu", Quantity::from_milli(cpu * 250))
+            })
+            .collect();
+        let fleet = snapshot(&clusters);
+        let planned = plan(
+            &FleetIndex::new(&fleet), &burst, &policies, &BTreeMap::new(), NOW.parse().unwrap(), &PlanOptions::default(),
+        );
+        for cluster in fleet.clusters() {
+            let Some(sums) = &cluster.resources else { continue };
+            let (mut pods, mut cpu) = (0_i64, 0_i64);
+            for workload in &burst {
+                if let Ok(placed) = &planned.placements[&workload.name] {
+                    let here = i64::from(placed.replicas_in(cluster.name.as_str()));
+                    pods += here;
+                    cpu += here * i64::try_from(workload.request["cpu"].milli_value()).unwrap();
+                }
+            }
+            prop_assert!(Quantity::from_units(pods) <= sums.free("pods").unwrap());
+            prop_assert!(Quantity::from_milli(cpu) <= sums.free("cpu").unwrap());
+        }
+    }
 }
 
 proptest! {
@@ -319,46 +392,6 @@ proptest! {
         }
     }
 
-    #[test]
-    fn a_burst_never_shares_the_same_room(
-        clusters in clusters(), replicas in vec((1..12_u32, 0..4_i64, -1..2_i32), 1..25), aggregated in any::<bool>(),
-    ) {
-        let scheduling = if aggregated {
-            json!({ "replicaDivisionPreference": "Aggregated" })
-        } else {
-            json!({ "weightPreference": { "dynamicWeight": "AvailableReplicas" } })
-        };
-        let policy: Placement = serde_json::from_value(json!({ "replicaScheduling": scheduling })).unwrap();
-        let policies = BTreeMap::from([("p".to_owned(), policy)]);
-        let burst: Vec<Workload> = replicas
-            .iter()
-            .enumerate()
-            .map(|(n, &(replicas, cpu, priority))| {
-                Workload::new(format!("w{n}"), "apps/v1", "Deployment")
-                    .with_policy("p")
-                    .with_replicas(replicas)
-                    .with_priority(priority)
-                    .with_request("cpu", Quantity::from_milli(cpu * 250))
-            })
-            .collect();
-        let fleet = snapshot(&clusters);
-        let planned = plan(
-            &FleetIndex::new(&fleet), &burst, &policies, &BTreeMap::new(), NOW.parse().unwrap(), &PlanOptions::default(),
-        );
-        for cluster in fleet.clusters() {
-            let Some(sums) = &cluster.resources else { continue };
-            let (mut pods, mut cpu) = (0_i64, 0_i64);
-            for workload in &burst {
-                if let Ok(placed) = &planned.placements[&workload.name] {
-                    let here = i64::from(placed.replicas_in(cluster.name.as_str()));
-                    pods += here;
-                    cpu += here * i64::try_from(workload.request["cpu"].milli_value()).unwrap();
-                }
-            }
-            prop_assert!(Quantity::from_units(pods) <= sums.free("pods").unwrap());
-            prop_assert!(Quantity::from_milli(cpu) <= sums.free("cpu").unwrap());
-        }
-    }
 
     #[test]
     fn no_policy_and_no_fleet_makes_the_planner_panic(

@@ -79,6 +79,39 @@ pub struct DistributionPolicySpec {
     /// What to do with an object that is already in a member and was not put there by this policy. Default `Abort`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict_resolution: Option<ConflictResolution>,
+    /// Which of several policies that select an object gets it: the highest priority does, then the one that names it
+    /// most precisely. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// Whether this policy takes objects away from policies of strictly lower priority. Default `Never`: it waits until
+    /// they let go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preemption: Option<Preemption>,
+    /// When a change of this policy begins to hold for an object. Default `Immediate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+}
+
+/// Whether a policy takes objects away from others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub enum Preemption {
+    /// It waits until they let go.
+    #[default]
+    Never,
+    /// It takes what policies of strictly lower priority have.
+    Always,
+}
+
+/// When a change of a policy begins to hold for an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub enum Activation {
+    /// At once.
+    #[default]
+    Immediate,
+    /// With the next change of the object itself.
+    Lazy,
 }
 
 /// What to do with an object that exists in a member and belongs to someone else.

@@ -48,15 +48,15 @@ pub use accelerators::{
 pub use affinity_terms::{ClusterAffinityTerm, OverflowAffinity};
 pub use cluster_affinity::{ClusterAffinity, ClusterField, FieldOperator, FieldRequirement, FieldSelector};
 pub use distribution_policy::{
-    ClusterDistribution, ConflictResolution, DistributionPolicy, DistributionPolicySpec,
-    DistributionPolicyStatus, DistributionTotals, PlacedKind,
+    Activation, ClusterDistribution, ConflictResolution, DistributionPolicy, DistributionPolicySpec,
+    DistributionPolicyStatus, DistributionTotals, PlacedKind, Preemption,
 };
 pub use override_policy::{
     CommandArgsOverrider, EnvOverrider, EnvVariable, FieldOverrider, FieldPatch, ImageComponent,
     ImageOverrider, ImagePredicate, LabelAnnotationOverrider, OverrideOperator, OverridePolicy,
     OverridePolicySpec, OverridePolicyStatus, OverrideRule, Overriders, PathOverride, PlaintextOverrider,
 };
-pub use placement::Placement;
+pub use placement::{GangRequirement, Placement};
 pub use replica_scheduling::{
     ClusterLimit, DynamicWeight, GroupWeight, Rebalancing, ReplicaDivisionPreference, ReplicaScheduling,
     ReplicaSchedulingType, ScalePath, StaticClusterWeight, SurviveClusterLoss, WeightLevel, WeightPreference,

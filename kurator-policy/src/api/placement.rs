@@ -7,6 +7,7 @@
 
 use k8s_openapi::api::core::v1::Toleration;
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::accelerators::{AcceleratorPreference, ResourceConstraint};
@@ -70,6 +71,25 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub preference: Vec<AcceleratorPreference>,
+    /// Makes the replicas of each workload of use only together: they go whole to one cluster, or nowhere. A workload
+    /// that says so itself (a Volcano Job, a pod group) does not need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gang: Option<GangRequirement>,
+}
+
+/// How many replicas of a workload must run together, in one cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GangRequirement {
+    /// At least so many must fit at the same time, node by node; left out, all of them. The others go with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub min_available: Option<u32>,
+    /// They must share the value of this node label, for example that of a rack; left out, they may be anywhere in
+    /// the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 317))]
+    pub topology_key: Option<String>,
 }
 
 impl Placement {

@@ -55,6 +55,6 @@ pub enum SpreadField {
     Provider,
     /// The clusters of one region.
     Region,
-    /// The clusters of one zone; a cluster that spans several zones is in each of them.
+    /// The clusters of one zone; a cluster that spans several zones counts as the first of them by name.
     Zone,
 }

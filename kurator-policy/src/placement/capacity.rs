@@ -1,6 +1,6 @@
 //! How many more replicas of a workload fit into each cluster.
 
-use kurator_core::observe::ModelGrade;
+use kurator_core::observe::{ModelGrade, Resources};
 
 use super::amount::Amount;
 use super::bits::Bits;
@@ -16,8 +16,12 @@ const PODS_PER_MODEL_NODE: u64 = 110;
 
 /// What one replica asks for, in planner units; what asks for nothing is left out.
 pub(super) fn request(workload: &Workload) -> Vec<(&str, u64)> {
-    let wanted = workload
-        .request
+    amounts(&workload.request)
+}
+
+/// Amounts in planner units, without those that are nothing.
+pub(super) fn amounts(request: &Resources) -> Vec<(&str, u64)> {
+    let wanted = request
         .iter()
         .map(|(name, amount)| (name.as_str(), units(name, Some(*amount))));
     wanted.filter(|&(_, amount)| amount > 0).collect()
@@ -60,7 +64,7 @@ pub(super) fn fill(
             .models
             .get(at)
             .filter(|models| !models.is_empty() && !request.is_empty())
-            && let Some(replicas) = by_models(models, &request)
+            && let Some(replicas) = by_models(models, &request).or(unlisted(dialect))
         {
             // Karmada asks the size classes instead of the sums.
             let pods = fleet
@@ -74,6 +78,11 @@ pub(super) fn fill(
             *slot = (*slot).min(nodes::room(nodes, workload, hardware, &request));
         }
     }
+}
+
+/// A resource the size classes say nothing about: none of it for Karmada, no answer for us.
+fn unlisted(dialect: Dialect) -> Option<u64> {
+    (dialect == Dialect::Karmada).then_some(0)
 }
 
 /// The room by size classes: every node is taken to have the least its class promises. `None` if the classes say

@@ -180,7 +180,7 @@ fn breaches(
     }
     let capped =
         by_room(placement) || scheduling(placement).is_some_and(|scheduling| scheduling.cap_by_capacity);
-    if capped && workload.gang.is_none() && workload.replicas.is_some() {
+    if capped && !gang(placement, workload) && workload.replicas.is_some() {
         let room = room(cluster, workload);
         if added > room {
             found.push(Breach::OverCommitted { added, room });
@@ -193,7 +193,11 @@ fn breaches(
         .any(|limit| {
             replicas > limit.max_replicas.unwrap_or(u32::MAX) || replicas < limit.min_replicas.unwrap_or(0)
         });
-    if outside && workload.gang.is_none() && !rebalances && divided(placement) && workload.replicas.is_some()
+    if outside
+        && !gang(placement, workload)
+        && !rebalances
+        && divided(placement)
+        && workload.replicas.is_some()
     {
         found.push(Breach::OutsideLimits { replicas });
     }
@@ -212,7 +216,7 @@ fn totals(
         return found;
     };
     let wanted = u64::from(replicas);
-    if divided(placement) || workload.gang.is_some() {
+    if divided(placement) || gang(placement, workload) {
         let sum = placed.replicas() + u64::from(placed.missing);
         if sum != wanted {
             found.push(Breach::Total { placed: sum, wanted });
@@ -224,7 +228,7 @@ fn totals(
         });
     }
     let survive = scheduling(placement).and_then(|scheduling| scheduling.survive_cluster_loss);
-    if let Some(survive) = survive.filter(|_| divided(placement) && workload.gang.is_none()) {
+    if let Some(survive) = survive.filter(|_| divided(placement) && !gang(placement, workload)) {
         let largest = placed
             .clusters
             .iter()
@@ -243,7 +247,7 @@ fn totals(
     for constraint in placement
         .spread_constraints
         .iter()
-        .filter(|_| !by_weight && workload.gang.is_none())
+        .filter(|_| !by_weight && !gang(placement, workload))
     {
         let Some(allowed) = constraint.max_groups.filter(|max| *max > 0) else {
             continue;
@@ -279,6 +283,11 @@ fn scheduling(placement: &Placement) -> Option<&ReplicaScheduling> {
 
 fn divided(placement: &Placement) -> bool {
     placement.scheduling_type() == ReplicaSchedulingType::Divided
+}
+
+/// Whether the replicas go to one cluster together.
+fn gang(placement: &Placement, workload: &Workload) -> bool {
+    workload.gang.is_some() || (placement.gang.is_some() && workload.replicas.is_some())
 }
 
 fn aggregated(placement: &Placement) -> bool {

@@ -19,6 +19,8 @@ pub(super) struct Tiered<'a> {
     /// The order in which the running clusters are listed; empty means by name.
     pub(super) listed: &'a [u32],
     pub(super) fresh: bool,
+    /// Divide tier by tier whatever the strategy, as Karmada does.
+    pub(super) every_strategy: bool,
 }
 
 /// Divides over tiers; keeps its memory.
@@ -39,31 +41,45 @@ impl TierDivider {
         out.clear();
         out.resize(fleet, 0);
         match tiered.how {
+            _ if tiered.every_strategy => self.by_tier(tiered, out),
             How::Duplicated => {
                 for &at in tiered.chosen {
                     set(out, at, tiered.replicas);
                 }
                 Ok(())
             }
-            How::Static(weights) => self.by_weight(tiered, weights, out),
+            How::Static(weights) => self.by_weight(
+                tiered,
+                weights,
+                tiered.chosen.iter().copied(),
+                tiered.replicas,
+                out,
+            ),
             How::Available | How::Aggregated => self.by_tier(tiered, out),
         }
     }
 
-    fn by_weight(&mut self, tiered: &Tiered<'_>, weights: &[u64], out: &mut [u32]) -> Result<(), Unplaced> {
+    fn by_weight(
+        &mut self,
+        tiered: &Tiered<'_>,
+        weights: &[u64],
+        members: impl Iterator<Item = u32> + Clone,
+        replicas: u32,
+        out: &mut [u32],
+    ) -> Result<(), Unplaced> {
         self.weights.clear();
         self.weights.resize(weights.len(), 0);
         let of = |at: u32| weights.get(at as usize).copied().unwrap_or(0);
         // Weights that nobody chosen has are no reason to place nothing.
-        let none = tiered.chosen.iter().all(|&at| of(at) == 0);
-        for &at in tiered.chosen {
+        let none = members.clone().all(|at| of(at) == 0);
+        for at in members.clone() {
             if let Some(weight) = self.weights.get_mut(at as usize) {
                 *weight = if none { 1 } else { of(at) };
             }
         }
         let division = Division {
             strategy: Strategy::Static(&self.weights),
-            replicas: tiered.replicas,
+            replicas,
             ties: tiered.ties,
             room: tiered.room,
             previous: tiered.previous,
@@ -71,11 +87,13 @@ impl TierDivider {
             order: &[],
             previous_order: &[],
         };
-        out.copy_from_slice(
-            self.assigner
-                .assign(&division)
-                .map_err(|error| unplaced(&error))?,
-        );
+        let assigned = self
+            .assigner
+            .assign(&division)
+            .map_err(|error| unplaced(&error))?;
+        for at in members {
+            set(out, at, assigned.get(at as usize).copied().unwrap_or(0));
+        }
         Ok(())
     }
 
@@ -104,14 +122,28 @@ impl TierDivider {
             let holds: u128 = members()
                 .map(|at| u128::from(room(at)) + u128::from(previous(at)))
                 .sum();
-            let give = if tier + 1 == tiers {
+            // The last tier by room is asked for all that is left, and says what it has no room for.
+            let by_room = matches!(tiered.how, How::Available | How::Aggregated);
+            let give = if tier + 1 == tiers && by_room {
                 left
             } else {
                 left.min(u32::try_from(holds).unwrap_or(u32::MAX))
             };
             left -= give;
             reach = reach.saturating_add(u64::try_from(holds).unwrap_or(u64::MAX));
-            self.fill(tiered, members());
+            match tiered.how {
+                How::Duplicated => {
+                    members().for_each(|at| set(out, at, give));
+                    continue;
+                }
+                How::Static(weights) => {
+                    if members().next().is_some() {
+                        self.by_weight(tiered, weights, members(), give, out)?;
+                    }
+                    continue;
+                }
+                How::Available | How::Aggregated => self.fill(tiered, members()),
+            }
             let division = Division {
                 strategy: if *tiered.how == How::Aggregated {
                     Strategy::Aggregated

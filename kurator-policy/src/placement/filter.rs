@@ -4,7 +4,7 @@ use super::bits::Bits;
 use super::index::FleetIndex;
 use super::options::Dialect;
 use super::plugins::Plugins;
-use super::policy::{Group, Prepared, SpreadBy, repels, tolerates};
+use super::policy::{Group, How, Prepared, SpreadBy, repels, tolerates};
 use super::reason::ClusterReason;
 use super::workload::{Running, Workload};
 
@@ -24,7 +24,9 @@ pub(super) struct Question<'a> {
 impl Question<'_> {
     /// The clusters of the affinity group: with those that take its overflow, unless nothing can overflow.
     fn included(&self) -> Option<&Bits> {
-        if self.workload.replicas.is_some() {
+        let by_room = matches!(self.policy.how, How::Available | How::Aggregated);
+        let overflows = by_room || self.dialect == Dialect::Karmada;
+        if self.workload.replicas.is_some() && overflows {
             Some(&self.group.any)
         } else {
             self.group.tiers.first()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Toleration;
 use kurator_core::observe::Resources;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub struct Gang {
     /// Members must share the value of this node label; `None` lets them spread over the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology: Option<String>,
+    /// The queue of a batch scheduler that admits the gang; see [`Queues`](super::Queues).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
 }
 
 /// Members of a gang that are alike.
@@ -38,6 +42,12 @@ pub struct Role {
     /// What one member asks for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub request: Resources,
+    /// The labels a node must have to run a member.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// The node taints a member tolerates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
 }
 
 impl Gang {
@@ -56,6 +66,23 @@ impl Gang {
         self
     }
 
+    /// Names the queue that admits the gang.
+    #[must_use]
+    pub fn with_queue(mut self, queue: impl Into<String>) -> Self {
+        self.queue = Some(queue.into());
+        self
+    }
+
+    /// All members, the surplus above the minimum included; `workload` if the gang has no roles.
+    pub fn members(&self, workload: u32) -> u32 {
+        if self.roles.is_empty() {
+            return workload;
+        }
+        self.roles
+            .iter()
+            .fold(0, |sum: u32, role| sum.saturating_add(role.replicas))
+    }
+
     /// Keeps the members together under one value of a node label.
     #[must_use]
     pub fn with_topology(mut self, label: impl Into<String>) -> Self {
@@ -71,7 +98,7 @@ impl Role {
             name: name.into(),
             replicas,
             min,
-            request: Resources::new(),
+            ..Self::default()
         }
     }
 
@@ -83,6 +110,20 @@ impl Role {
         amount: kurator_core::quantity::Quantity,
     ) -> Self {
         self.request.insert(resource.into(), amount);
+        self
+    }
+
+    /// Sets a label a node must have.
+    #[must_use]
+    pub fn with_node_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.node_selector.insert(key.into(), value.into());
+        self
+    }
+
+    /// Adds a toleration of node taints.
+    #[must_use]
+    pub fn with_toleration(mut self, toleration: Toleration) -> Self {
+        self.tolerations.push(toleration);
         self
     }
 }

@@ -1,11 +1,11 @@
 //! Hardware a policy asks of a cluster, read from its nodes.
 
-use kurator_core::observe::NodeView;
+use kurator_core::observe::{NodeView, Resources};
 
 use super::bits::Bits;
+use super::devices;
 use super::index::FleetIndex;
 use super::nodes;
-use super::workload::Workload;
 use crate::api::{AcceleratorOperator, AcceleratorRequirement, Placement, ResourceConstraint};
 
 /// The hardware of one policy, by position.
@@ -44,13 +44,13 @@ impl Hardware {
         let constraints: Vec<Constraint> = constraints.collect();
         let mut liked = Vec::new();
         if !placement.preference.is_empty() {
-            let mut resources: Vec<&str> = placement
+            let mut resources: Vec<String> = placement
                 .resource_constraints
                 .iter()
-                .map(|asked| asked.name.as_str())
+                .flat_map(|asked| [asked.name.clone(), devices::resource_of_class(&asked.name)])
                 .collect();
             if resources.is_empty() {
-                resources.extend(["nvidia.com/gpu", "amd.com/gpu"]);
+                resources.extend(["nvidia.com/gpu", "amd.com/gpu"].map(str::to_owned));
             }
             liked.extend((0..fleet.len()).map(|at| {
                 let nodes = fleet
@@ -61,7 +61,7 @@ impl Hardware {
                 let satisfied = placement.preference.iter().filter(|preference| {
                     nodes.iter().any(|node| {
                         resources.iter().any(|resource| {
-                            node.allocatable.contains_key(*resource)
+                            node.allocatable.contains_key(resource)
                                 && satisfies(node, resource, &preference.preference)
                         })
                     })
@@ -86,43 +86,48 @@ impl Hardware {
     }
 
     /// Whether a node has the type its resources are asked to have.
-    pub(super) fn admits(&self, node: &NodeView, workload: &Workload) -> bool {
+    pub(super) fn admits(&self, node: &NodeView, request: &Resources) -> bool {
         self.constraints.iter().all(|constraint| {
             let asked = &constraint.asked;
+            let of_class = devices::resource_of_class(&asked.name);
+            let takes = |name: &String| request.contains_key(name);
             // A replica that takes none of it may run beside it.
-            !workload.request.contains_key(&asked.name)
-                || asked
-                    .requirements
-                    .iter()
-                    .all(|requirement| satisfies(node, &asked.name, requirement))
+            !(takes(&asked.name) || takes(&of_class)) || suits(node, asked)
         })
     }
 }
 
 /// The free units on nodes of a fitting type. Where the nodes are not known, the sum counts only if any type will do.
 fn found(asked: &ResourceConstraint, at: usize, fleet: &FleetIndex) -> u64 {
+    let of_class = devices::resource_of_class(&asked.name);
     match fleet.nodes.get(at).and_then(Option::as_ref) {
         Some(nodes) => {
-            let fitting = nodes.iter().filter(|node| {
-                node.ready
-                    && !node.unschedulable
-                    && asked
-                        .requirements
-                        .iter()
-                        .all(|requirement| satisfies(node, &asked.name, requirement))
-            });
+            let fitting = nodes
+                .iter()
+                .filter(|node| node.ready && !node.unschedulable && suits(node, asked));
             fitting.fold(0_u64, |sum, node| {
-                sum.saturating_add(nodes::free(node, &asked.name))
+                let free = nodes::free(node, &asked.name).saturating_add(nodes::free(node, &of_class));
+                sum.saturating_add(free)
             })
         }
-        None if asked.requirements.is_empty() => fleet
-            .free
-            .get(&asked.name)
-            .and_then(|column| column.free.get(at))
-            .copied()
-            .unwrap_or(0),
+        None if asked.requirements.is_empty() => [&asked.name, &of_class]
+            .into_iter()
+            .filter_map(|name| fleet.free.get(name).and_then(|column| column.free.get(at)))
+            .fold(0_u64, |sum, free| sum.saturating_add(*free)),
         None => 0,
     }
+}
+
+/// Whether the hardware of a node, as a resource or as a device class, is of every type asked for.
+fn suits(node: &NodeView, asked: &ResourceConstraint) -> bool {
+    let of_class = devices::resource_of_class(&asked.name);
+    [&asked.name, &of_class].into_iter().any(|name| {
+        node.allocatable.contains_key(name)
+            && asked
+                .requirements
+                .iter()
+                .all(|requirement| satisfies(node, name, requirement))
+    })
 }
 
 fn satisfies(node: &NodeView, resource: &str, requirement: &AcceleratorRequirement) -> bool {

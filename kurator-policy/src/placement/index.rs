@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kurator_core::names::ClusterName;
-use kurator_core::observe::{ClusterView, HealthStatus, ModelGrade, NodeView, Snapshot, Taint};
+use kurator_core::observe::{ClusterView, HealthStatus, ModelGrade, NodeView, Resources, Snapshot, Taint};
 use kurator_core::quantity::Quantity;
 
 use super::bits::Bits;
+use super::gang::Gang;
 use super::hardware::Hardware;
 use super::workload::Workload;
-use super::{capacity, nodes};
+use super::{capacity, gang_fit, nodes};
 
 /// A fleet prepared for planning.
 ///
@@ -314,11 +315,42 @@ impl Values {
 impl FleetIndex {
     /// Takes the room of `replicas` more of a workload from a cluster, as if they ran there.
     pub(super) fn reserve(&mut self, at: usize, workload: &Workload, hardware: &Hardware, replicas: u64) {
+        let asks = nodes::Asks::of(workload);
+        self.take(at, asks.request, replicas);
+        if let Some(nodes) = self.nodes.get_mut(at).and_then(Option::as_mut) {
+            nodes::reserve(nodes, &asks, hardware, replicas);
+        }
+    }
+
+    /// Takes the room of a whole gang from a cluster: its minimum as it was packed, then the rest of it.
+    pub(super) fn reserve_gang(&mut self, at: usize, gang: &Gang, workload: &Workload, hardware: &Hardware) {
+        let needs = gang_fit::needs(gang, workload);
+        for need in &needs {
+            self.take(at, need.asks.request, u64::from(need.replicas));
+        }
+        if let Some(nodes) = self.nodes.get_mut(at).and_then(Option::as_mut) {
+            let packing = gang_fit::fit(gang, workload, nodes, hardware).packing;
+            for (position, members) in &packing {
+                let Some(node) = nodes.get_mut(*position) else {
+                    continue;
+                };
+                for (need, &members) in needs.iter().zip(members) {
+                    nodes::take(node, need.asks.request, u64::from(members));
+                }
+            }
+            for need in &needs {
+                let rest = u64::from(need.replicas.saturating_sub(need.count));
+                nodes::reserve(nodes, &need.asks, hardware, rest);
+            }
+        }
+    }
+
+    /// Takes from the sums of a cluster.
+    fn take(&mut self, at: usize, request: &Resources, replicas: u64) {
         if let Some(pods) = self.pods.get_mut(at) {
             *pods = pods.saturating_sub(replicas);
         }
-        let request = capacity::request(workload);
-        for &(resource, amount) in &request {
+        for (resource, amount) in capacity::amounts(request) {
             if let Some(free) = self
                 .free
                 .get_mut(resource)
@@ -326,9 +358,6 @@ impl FleetIndex {
             {
                 *free = free.saturating_sub(amount.saturating_mul(replicas));
             }
-        }
-        if let Some(nodes) = self.nodes.get_mut(at).and_then(Option::as_mut) {
-            nodes::reserve(nodes, workload, hardware, &request, replicas);
         }
     }
 }

@@ -1,24 +1,48 @@
 //! Room counted node by node: what is free in many small pieces is not free for one large replica.
 
-use kurator_core::observe::NodeView;
+use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Toleration;
+use kurator_core::observe::{NodeView, Resources};
+use kurator_core::quantity::Quantity;
+
+use super::capacity;
 use super::hardware::Hardware;
 use super::index::units;
 use super::policy::{repels, tolerates};
 use super::workload::Workload;
 
-/// Whether a node may run replicas of the workload at all.
-pub(super) fn admits(node: &NodeView, workload: &Workload) -> bool {
+/// What a replica, or a member of a gang, asks of the node it goes to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asks<'a> {
+    pub(super) request: &'a Resources,
+    pub(super) node_selector: &'a BTreeMap<String, String>,
+    pub(super) tolerations: &'a [Toleration],
+}
+
+impl<'a> Asks<'a> {
+    pub(super) fn of(workload: &'a Workload) -> Self {
+        Self {
+            request: &workload.request,
+            node_selector: &workload.node_selector,
+            tolerations: &workload.tolerations,
+        }
+    }
+}
+
+/// Whether a node may run replicas that ask for this at all.
+pub(super) fn admits(node: &NodeView, asks: &Asks<'_>, hardware: &Hardware) -> bool {
     node.ready
         && !node.unschedulable
-        && workload
+        && asks
             .node_selector
             .iter()
             .all(|(key, value)| node.labels.get(key) == Some(value))
         && node
             .taints
             .iter()
-            .all(|taint| !repels(taint) || tolerates(&workload.tolerations, taint))
+            .all(|taint| !repels(taint) || tolerates(asks.tolerations, taint))
+        && hardware.admits(node, asks.request)
 }
 
 /// What is free of a resource on a node, in planner units.
@@ -33,9 +57,8 @@ pub(super) fn room(
     hardware: &Hardware,
     request: &[(&str, u64)],
 ) -> u64 {
-    let admitted = nodes
-        .iter()
-        .filter(|node| admits(node, workload) && hardware.admits(node, workload));
+    let asks = Asks::of(workload);
+    let admitted = nodes.iter().filter(|node| admits(node, &asks, hardware));
     admitted.fold(0_u64, |total, node| total.saturating_add(fitting(node, request)))
 }
 
@@ -53,29 +76,32 @@ fn fitting(node: &NodeView, request: &[(&str, u64)]) -> u64 {
 }
 
 /// Takes the room of so many replicas from the nodes, as if they ran there.
-pub(super) fn reserve(
-    nodes: &mut [NodeView],
-    workload: &Workload,
-    hardware: &Hardware,
-    request: &[(&str, u64)],
-    mut replicas: u64,
-) {
+pub(super) fn reserve(nodes: &mut [NodeView], asks: &Asks<'_>, hardware: &Hardware, mut replicas: u64) {
+    let request = capacity::amounts(asks.request);
     for node in nodes.iter_mut() {
         if replicas == 0 {
             return;
         }
-        if !admits(node, workload) || !hardware.admits(node, workload) {
+        if !admits(node, asks, hardware) {
             continue;
         }
-        let here = fitting(node, request).min(replicas);
+        let here = fitting(node, &request).min(replicas);
         replicas -= here;
-        node.pods = node.pods.saturating_add(u32::try_from(here).unwrap_or(u32::MAX));
-        for (name, amount) in &workload.request {
-            let taken = i64::try_from(here).ok().and_then(|here| amount.checked_mul(here));
-            let held = node.allocated.get(name).copied().unwrap_or_default();
-            let now = taken.and_then(|taken| held.checked_add(taken));
-            node.allocated
-                .insert(name.clone(), now.unwrap_or(kurator_core::quantity::Quantity::MAX));
-        }
+        take(node, asks.request, here);
+    }
+}
+
+/// Takes the room of so many replicas from one node.
+pub(super) fn take(node: &mut NodeView, request: &Resources, replicas: u64) {
+    node.pods = node
+        .pods
+        .saturating_add(u32::try_from(replicas).unwrap_or(u32::MAX));
+    for (name, amount) in request {
+        let taken = i64::try_from(replicas)
+            .ok()
+            .and_then(|replicas| amount.checked_mul(replicas));
+        let held = node.allocated.get(name).copied().unwrap_or_default();
+        let now = taken.and_then(|taken| held.checked_add(taken));
+        node.allocated.insert(name.clone(), now.unwrap_or(Quantity::MAX));
     }
 }

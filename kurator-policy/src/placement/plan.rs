@@ -159,7 +159,13 @@ impl Planner<'_> {
 }
 
 /// What the replicas that are new in a cluster take there.
-fn take(left: &mut FleetIndex, policy: &Prepared, workload: &Workload, today: &Running, placed: &Placed) {
+pub(crate) fn take(
+    left: &mut FleetIndex,
+    policy: &Prepared,
+    workload: &Workload,
+    today: &Running,
+    placed: &Placed,
+) {
     for (cluster, replicas) in &placed.clusters {
         let here = today
             .clusters
@@ -167,10 +173,15 @@ fn take(left: &mut FleetIndex, policy: &Prepared, workload: &Workload, today: &R
             .find(|(name, _)| cluster == name.as_str())
             .map_or(0, |(_, n)| *n);
         let more = replicas.saturating_sub(here);
-        if let Ok(at) = left.position(cluster.as_str())
-            && more > 0
-        {
-            left.reserve(at, workload, &policy.hardware, u64::from(more));
+        let Ok(at) = left.position(cluster.as_str()) else {
+            continue;
+        };
+        if more == 0 {
+            continue;
+        }
+        match policy.gang_of(workload) {
+            Some(gang) if here == 0 => left.reserve_gang(at, &gang, workload, &policy.hardware),
+            _ => left.reserve(at, workload, &policy.hardware, u64::from(more)),
         }
     }
 }

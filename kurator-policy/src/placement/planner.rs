@@ -1,5 +1,6 @@
 //! The pass over one workload: filter, estimate, select, divide.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -149,8 +150,8 @@ pub struct Planner<'p> {
     missing: u32,
     moving: u32,
     keep_only: Option<Bits>,
-    /// Clusters a gang was tried in, how many of its members fit there, and how many had to.
-    pub(super) gang_fits: Vec<(u32, u32, u32)>,
+    /// Clusters a gang was tried in, and how it fits there.
+    pub(super) gang_fits: Vec<(u32, Fit)>,
     divider: TierDivider,
 }
 
@@ -193,6 +194,14 @@ impl<'p> Planner<'p> {
         running: &Running,
         now: Timestamp,
     ) -> Decision {
+        let by_policy;
+        let workload = match policy.gang_of(workload) {
+            Some(Cow::Owned(gang)) => {
+                by_policy = workload.clone().with_gang(gang);
+                &by_policy
+            }
+            _ => workload,
+        };
         let in_use = running.affinity.as_deref().filter(|_| !running.fresh);
         let first = in_use
             .and_then(|name| {
@@ -403,6 +412,7 @@ impl<'p> Planner<'p> {
             previous: &self.previous,
             listed: &self.listed,
             fresh: question.running.fresh,
+            every_strategy: self.options.dialect == Dialect::Karmada && question.group.tiers.len() > 1,
         };
         let Some(limits) = &policy.limits else {
             return self.divider.divide(&tiered, &mut self.assigned);
@@ -437,7 +447,7 @@ impl<'p> Planner<'p> {
         let runs = |at: &u32| {
             targets.has(*at as usize) && previous.get(*at as usize).is_some_and(|&replicas| replicas > 0)
         };
-        let mut best = Fit { fit: 0, wanted: 0 };
+        let mut best = Fit::default();
         self.gang_fits.clear();
         let mut home = self.ranked.iter().copied().find(runs);
         for &at in &self.ranked {
@@ -451,19 +461,20 @@ impl<'p> Planner<'p> {
                 .map_or(&[][..], Vec::as_slice);
             let ready = question.dialect == Dialect::Karmada || !fleet.unready.has(at as usize);
             let found = gang_fit::fit(gang, workload, if ready { nodes } else { &[] }, &policy.hardware);
-            self.gang_fits.push((at, found.fit, found.wanted));
             if found.fit == found.wanted {
                 home = Some(at);
             }
             if found.fit >= best.fit {
-                best = found;
+                best = found.clone();
             }
+            self.gang_fits.push((at, found));
         }
         let Some(home) = home else {
             self.ranked.clear();
             return Err(Unplaced::Gang {
                 fit: best.fit,
                 wanted: best.wanted,
+                lacking: best.lacking,
             });
         };
         self.ranked.clear();
@@ -482,7 +493,6 @@ impl<'p> Planner<'p> {
             fleet,
             workload,
             targets,
-            running,
             ..
         } = *question;
         if workload.replicas.is_some() {
@@ -504,7 +514,6 @@ impl<'p> Planner<'p> {
         self.available.resize(fleet.len(), 0);
         self.score.clear();
         self.score.resize(fleet.len(), 0);
-        let runs = running.clusters.iter().any(|(_, replicas)| *replicas > 0);
         for at in self.keep.iter() {
             let (Some(room), Some(name)) = (self.room.get_mut(at), fleet.names.get(at)) else {
                 continue;
@@ -533,7 +542,7 @@ impl<'p> Planner<'p> {
                     .scores
                     .iter()
                     .fold(0, |sum, own| sum.saturating_add(own.score(workload, name)));
-                *score = host.saturating_add(if runs && targets.has(at) { 100 } else { 0 });
+                *score = host.saturating_add(if targets.has(at) { 100 } else { 0 });
             }
         }
     }

@@ -1,19 +1,23 @@
 //! A policy prepared for one fleet: its selectors answered, its weights laid out.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::Toleration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kurator_core::observe::{Taint, TaintEffect};
 use kurator_core::selector::LabelMatcher;
 
 use super::bits::Bits;
+use super::gang::Gang;
 use super::hardware::Hardware;
 use super::index::FleetIndex;
 use super::limits::Limits;
 use super::options::Dialect;
 use super::policy_error::PolicyError;
 use super::spread::Level;
+use super::workload::Workload;
 use crate::api::{
-    ClusterAffinity, ClusterField, FieldOperator, Placement, ReplicaDivisionPreference,
+    ClusterAffinity, ClusterField, FieldOperator, GangRequirement, Placement, ReplicaDivisionPreference,
     ReplicaSchedulingType, SpreadField,
 };
 
@@ -30,6 +34,8 @@ pub struct Prepared {
     pub(super) hardware: Hardware,
     /// `None` if the policy demands nothing beyond its strategy.
     pub(super) limits: Option<Limits>,
+    /// What of a workload must run together, for those that do not say so themselves.
+    pub(super) gang: Option<GangRequirement>,
 }
 
 /// One affinity group: its own clusters, then those of each group that takes what does not fit.
@@ -64,7 +70,22 @@ impl Prepared {
             how: how(placement, fleet)?,
             hardware: Hardware::new(placement, fleet),
             limits: Limits::new(placement, fleet)?,
+            gang: placement.gang.clone(),
         })
+    }
+
+    /// The gang a workload is: its own, or the one the policy makes of it.
+    pub(super) fn gang_of<'w>(&self, workload: &'w Workload) -> Option<Cow<'w, Gang>> {
+        if let Some(gang) = &workload.gang {
+            return Some(Cow::Borrowed(gang));
+        }
+        let asked = self.gang.as_ref()?;
+        let replicas = workload.replicas?;
+        Some(Cow::Owned(Gang {
+            min: asked.min_available.unwrap_or(replicas),
+            topology: asked.topology_key.clone(),
+            ..Gang::default()
+        }))
     }
 }
 

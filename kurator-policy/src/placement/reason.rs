@@ -61,6 +61,8 @@ pub enum ClusterReason {
         fit: u32,
         /// How many have to run together.
         wanted: u32,
+        /// What must be free on one node for one more of them.
+        lacking: String,
     },
     /// How many more replicas fit.
     Room {
@@ -207,6 +209,8 @@ pub enum Unplaced {
         fit: u32,
         /// How many have to run together.
         wanted: u32,
+        /// What must be free on one node there for one more of them.
+        lacking: String,
     },
     /// The limits for single clusters contradict the number of replicas.
     Limits {
@@ -277,10 +281,11 @@ impl fmt::Display for ClusterReason {
                 "{found} free {resource} of a fitting type, {wanted} are asked for; {} more would do",
                 wanted.saturating_sub(*found)
             ),
-            Self::GangDoesNotFit { fit, wanted } => {
+            Self::GangDoesNotFit { fit, wanted, lacking } => {
                 write!(
                     f,
-                    "{fit} of the {wanted} members that must run together fit on its nodes"
+                    "{fit} of the {wanted} members that must run together fit on its nodes; {lacking} free on one \
+                     node would take another"
                 )
             }
             Self::Room { replicas, limit } => write!(f, "room for {replicas} more replicas; {limit}"),
@@ -383,9 +388,10 @@ impl fmt::Display for Unplaced {
                     "{missing} of {wanted} replicas find no room: there is room for {room}"
                 )
             }
-            Self::Gang { fit, wanted } => write!(
+            Self::Gang { fit, wanted, lacking } => write!(
                 f,
-                "no cluster has nodes for the {wanted} members that must run together; at best {fit} fit, {} are missing",
+                "no cluster has nodes for the {wanted} members that must run together; at best {fit} fit, {} are \
+                 missing; {lacking} free on one node would take another",
                 wanted.saturating_sub(*fit)
             ),
             Self::Limits { conflict } => f.write_str(conflict),

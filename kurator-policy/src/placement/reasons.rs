@@ -82,11 +82,16 @@ impl Planner<'_> {
                     },
                 );
             }
-            let tried = self.gang_fits.iter().find(|(tried, _, _)| *tried as usize == at);
-            if let Some(&(_, fit, wanted)) =
-                tried.filter(|(_, fit, wanted)| workload.gang.is_some() && fit < wanted)
+            let tried = self.gang_fits.iter().find(|(tried, _)| *tried as usize == at);
+            if let Some((_, found)) =
+                tried.filter(|(_, found)| workload.gang.is_some() && found.fit < found.wanted)
             {
-                reasons.add(name.clone(), ClusterReason::GangDoesNotFit { fit, wanted });
+                let reason = ClusterReason::GangDoesNotFit {
+                    fit: found.fit,
+                    wanted: found.wanted,
+                    lacking: found.lacking.clone(),
+                };
+                reasons.add(name.clone(), reason);
                 continue;
             }
             if !divided {

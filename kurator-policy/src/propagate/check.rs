@@ -127,7 +127,7 @@ pub fn check(request: &Request<'_>, planned: &Planned) -> Vec<PlanFlaw> {
             });
             continue;
         };
-        let planned = given.get(&template.key).copied().unwrap_or(0);
+        let planned = given.get(&template.key).copied().unwrap_or(0) + totals.missing;
         let desired = u64::from(template.replicas.unwrap_or(0));
         if divided && !totals.held && planned != desired {
             flaws.push(PlanFlaw::Sum {

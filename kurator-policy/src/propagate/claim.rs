@@ -1,8 +1,9 @@
 //! Which policy an object belongs to, when several select it.
 //!
-//! One object, one policy. The older policy keeps what it has, so a new one never takes anything over in silence;
-//! among policies of the same second the more precise selector wins, then the smaller name. Both sides learn of
-//! each other: see [`Claim::rivals`].
+//! One object, one policy. Among policies that are there when an object comes, the highest priority wins, then the more
+//! precise selector, then the smaller name. Whoever has an object keeps it: a policy that comes later, or whose
+//! priority is raised, takes nothing over in silence. Only one that says so and has a strictly higher priority does,
+//! and that is told. All sides learn of each other: see [`Claim::rivals`].
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -20,6 +21,10 @@ pub struct Claimant {
     pub policy: PolicyKey,
     /// When the policy was created.
     pub created: Timestamp,
+    /// Its explicit priority; 0 by default.
+    pub priority: i32,
+    /// Whether it takes objects away from policies of lower priority.
+    pub preempts: bool,
     selectors: Vec<Compiled>,
 }
 
@@ -57,8 +62,24 @@ impl Claimant {
         Ok(Self {
             policy,
             created,
+            priority: 0,
+            preempts: false,
             selectors,
         })
+    }
+
+    /// Sets the priority.
+    #[must_use]
+    pub fn with_priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Lets it take objects away from policies of lower priority.
+    #[must_use]
+    pub fn with_preemption(mut self) -> Self {
+        self.preempts = true;
+        self
     }
 
     /// The kinds it selects from.
@@ -78,9 +99,9 @@ impl Claimant {
             .max()
     }
 
-    /// Older first, then more precise, then by name.
-    fn rank(&self, precision: Precision) -> (Timestamp, Reverse<Precision>, &PolicyKey) {
-        (self.created, Reverse(precision), &self.policy)
+    /// Higher priority first, then more precise, then by name.
+    fn rank(&self, precision: Precision) -> (Reverse<i32>, Reverse<Precision>, &PolicyKey) {
+        (Reverse(self.priority), Reverse(precision), &self.policy)
     }
 }
 
@@ -120,36 +141,110 @@ pub struct Claim {
     pub holder: PolicyKey,
     /// Policies that select it as well and wait, by rank.
     pub rivals: Vec<PolicyKey>,
+    /// The policy that had it until now, if the holder takes it over.
+    pub taken_from: Option<PolicyKey>,
 }
+
+/// The annotation on an object of the hub that says which policy has it; its value is [`PolicyKey::owner`].
+pub const CLAIMED_BY: &str = "policy.kurator.dev/claimed-by";
 
 /// Decides for every template that is selected at all who it belongs to.
 ///
 /// Policies that are being deleted claim nothing and are not to be among `claimants`. The order of neither input
-/// reaches the result.
+/// reaches the result. Who has an object already is taken from the times at which the policies and the object were
+/// created; where it is written down, use [`claims_held`].
 #[must_use]
 pub fn claims<'a>(
     claimants: &[Claimant],
     templates: impl IntoIterator<Item = &'a Template>,
 ) -> BTreeMap<ObjectKey, Claim> {
+    claims_held(claimants, templates, &BTreeMap::new())
+}
+
+/// As [`claims`], where it is known who has what: `held` is by object, from its [annotation](CLAIMED_BY).
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use kurator_policy::propagate::{BuiltinKinds, Claimant, PolicyKey, Template, claims_held};
+/// use serde_json::json;
+///
+/// let web = Template::of(
+///     &json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": "shop" } }),
+///     &BuiltinKinds,
+/// )?;
+/// let selector = serde_json::from_value(json!({ "apiVersion": "apps/v1", "kind": "Deployment" }))?;
+/// let claimant = |name: &str| {
+///     let policy = PolicyKey::new("policy.kurator.dev", "shop", name);
+///     Claimant::new(policy, "2026-01-01T00:00:00Z".parse()?, std::slice::from_ref(&selector)).map_err(Box::<dyn std::error::Error>::from)
+/// };
+/// let (old, urgent) = (claimant("old")?, claimant("urgent")?.with_priority(10));
+/// let held = BTreeMap::from([(web.key.clone(), old.policy.clone())]);
+///
+/// // A higher priority waits, until its policy says that it takes over.
+/// let claim = &claims_held(&[old.clone(), urgent.clone()], [&web], &held)[&web.key];
+/// assert_eq!((claim.holder.name.name.as_str(), claim.rivals.len()), ("old", 1));
+/// let claim = &claims_held(&[old, urgent.with_preemption()], [&web], &held)[&web.key];
+/// assert_eq!(claim.holder.name.name, "urgent");
+/// assert_eq!(claim.taken_from.as_ref().map(|from| from.name.name.as_str()), Some("old"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn claims_held<'a>(
+    claimants: &[Claimant],
+    templates: impl IntoIterator<Item = &'a Template>,
+    held: &BTreeMap<ObjectKey, PolicyKey>,
+) -> BTreeMap<ObjectKey, Claim> {
     let mut claims = BTreeMap::new();
     for template in templates {
-        let mut contenders: Vec<_> = claimants
+        let mut contenders: Vec<(&Claimant, Precision)> = claimants
             .iter()
-            .filter_map(|claimant| Some(claimant.rank(claimant.selects(template)?)))
+            .filter_map(|claimant| Some((claimant, claimant.selects(template)?)))
             .collect();
-        contenders.sort();
-        let mut policies = contenders.into_iter().map(|(_, _, policy)| policy.clone());
-        if let Some(holder) = policies.next() {
-            claims.insert(
-                template.key.clone(),
-                Claim {
-                    holder,
-                    rivals: policies.collect(),
-                },
-            );
-        }
+        contenders.sort_by(|(a, of_a), (b, of_b)| a.rank(*of_a).cmp(&b.rank(*of_b)));
+        let written = held.get(&template.key).and_then(|policy| {
+            contenders
+                .iter()
+                .find(|(claimant, _)| claimant.policy == *policy)
+                .map(|(claimant, _)| *claimant)
+        });
+        let Some(incumbent) = written.or_else(|| first(&contenders, template)) else {
+            continue;
+        };
+        let challenger = contenders
+            .iter()
+            .map(|(claimant, _)| *claimant)
+            .find(|claimant| claimant.preempts && claimant.priority > incumbent.priority);
+        let holder = challenger.unwrap_or(incumbent).policy.clone();
+        // Without a record nobody knows whether it was taken over just now.
+        let taken_from = (challenger.is_some() && written.is_some()).then(|| incumbent.policy.clone());
+        let rivals = contenders
+            .iter()
+            .map(|(claimant, _)| claimant.policy.clone())
+            .filter(|policy| *policy != holder)
+            .collect();
+        claims.insert(
+            template.key.clone(),
+            Claim {
+                holder,
+                rivals,
+                taken_from,
+            },
+        );
     }
     claims
+}
+
+/// Who had an object first: the best of the policies that were there when it came, or the oldest of those that came
+/// after it. The contenders are by rank.
+fn first<'c>(contenders: &[(&'c Claimant, Precision)], template: &Template) -> Option<&'c Claimant> {
+    let there = template.created.and_then(|created| {
+        contenders
+            .iter()
+            .find(|(claimant, _)| claimant.created <= created)
+    });
+    // `min_by_key` takes the first of equals, which is the best.
+    let first = there.or_else(|| contenders.iter().min_by_key(|(claimant, _)| claimant.created));
+    first.map(|(claimant, _)| *claimant)
 }
 
 #[cfg(test)]
@@ -231,6 +326,64 @@ mod tests {
             )
             .as_deref(),
             Some("x")
+        );
+    }
+
+    #[test]
+    fn of_policies_that_were_there_first_the_priority_decides_then_the_precision() {
+        let mut web = template("web", "a");
+        web.created = Some("2026-01-03T00:00:00Z".parse().unwrap());
+        let wide = claimant("wide", EARLY, json!({}));
+        let exact = claimant("exact", LATE, json!({ "name": "web" }));
+        assert_eq!(
+            holder(&[wide.clone(), exact.clone()], &web).as_deref(),
+            Some("exact")
+        );
+        let wide = wide.with_priority(1);
+        assert_eq!(holder(&[exact.clone(), wide], &web).as_deref(), Some("wide"));
+        // One that came after the object waits, whatever its priority.
+        let late = claimant("late", "2026-01-04T00:00:00Z", json!({})).with_priority(9);
+        assert_eq!(
+            holder(&[late.clone(), exact.clone()], &web).as_deref(),
+            Some("exact")
+        );
+        assert_eq!(
+            holder(&[late.with_preemption(), exact], &web).as_deref(),
+            Some("late")
+        );
+    }
+
+    #[test]
+    fn only_a_strictly_higher_priority_takes_over_and_that_is_told() {
+        let web = template("web", "a");
+        let held = |name: &str| {
+            BTreeMap::from([(
+                web.key.clone(),
+                PolicyKey::new("policy.kurator.dev", "shop", name),
+            )])
+        };
+        let old = claimant("old", LATE, json!({})).with_priority(3);
+        let of = |priority: i32, preempts: bool| {
+            let new = claimant("new", EARLY, json!({ "name": "web" })).with_priority(priority);
+            let new = if preempts { new.with_preemption() } else { new };
+            let claim = claims_held(&[old.clone(), new], [&web], &held("old"))
+                .remove(&web.key)
+                .unwrap();
+            (
+                claim.holder.name.name,
+                claim.taken_from.map(|from| from.name.name),
+            )
+        };
+        assert_eq!(of(9, false), ("old".to_owned(), None));
+        assert_eq!(of(3, true), ("old".to_owned(), None));
+        assert_eq!(of(4, true), ("new".to_owned(), Some("old".to_owned())));
+        // A record of a policy that does not select the object any more says nothing.
+        let claim = claims_held(&[old], [&web], &held("gone"))
+            .remove(&web.key)
+            .unwrap();
+        assert_eq!(
+            (claim.holder.name.name, claim.taken_from),
+            ("old".to_owned(), None)
         );
     }
 

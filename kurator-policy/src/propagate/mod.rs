@@ -8,8 +8,10 @@
 //! what the members said ------------------------------------------------> status
 //! ```
 
+mod activation;
 mod check;
 mod claim;
+mod depend;
 mod event;
 mod interpret;
 mod note;
@@ -22,14 +24,23 @@ mod status;
 mod template;
 #[cfg(test)]
 mod tests;
+mod workload;
 
 #[cfg(feature = "client")]
 pub(crate) use self::place::chain;
 pub use self::{
+    activation::{Activated, active_placement},
     check::{PlanFlaw, check},
-    claim::{Claim, Claimant, Precision, claims},
+    claim::{CLAIMED_BY, Claim, Claimant, Precision, claims, claims_held},
+    depend::{
+        Change, Dependencies, DependencyFlaw, Missing, NeededBy, Reference, Use, changes, check_dependencies,
+        crd_of, dependencies, references,
+    },
     event::{MAX_EVENTS, PolicyEvent, events},
-    interpret::{BuiltinKinds, ResourceInterpreter},
+    interpret::{
+        BuiltinKinds, CustomKind, DeclarationError, DeclaredKind, Field, HealthRule, KindDeclaration, Kinds,
+        ObjectHealth, ReplicaRequirements, ResourceInterpreter, hpa_targets, retain,
+    },
     note::{Note, Severity},
     object::{ObjectKey, ObjectKind, PolicyKey},
     plan::{MemberPlan, ObjectTotals, Planned, PlannedObject, Rendered, Request, plan},
@@ -38,4 +49,5 @@ pub use self::{
         MAX_MESSAGE, MemberObserved, ObjectObserved, Observed, TOTAL_KEPT, Trouble, held_status, status,
     },
     template::{Template, TemplateError, revision},
+    workload::{Known, workload},
 };

@@ -35,6 +35,13 @@ pub enum Note {
         /// Why.
         problem: String,
     },
+    /// Some replicas of an object find no room; the policy allows to place the others.
+    PlacedInPart {
+        /// The object.
+        object: ObjectKey,
+        /// The replicas that find none.
+        missing: u64,
+    },
     /// Another policy distributes the object.
     ClaimedByOther {
         /// The object.
@@ -84,6 +91,7 @@ impl Note {
             Self::KindNotServed { .. } => "KindNotServed",
             Self::InvalidOverride { .. } => "InvalidOverride",
             Self::NotPlaced { .. } => "NotPlaced",
+            Self::PlacedInPart { .. } => "PlacedInPart",
             Self::ClaimedByOther { .. } => "ClaimedByOther",
             Self::NothingSelected => "NothingSelected",
             Self::UnknownCluster { .. } => "UnknownCluster",
@@ -97,7 +105,9 @@ impl Note {
     pub const fn severity(&self) -> Severity {
         match self {
             Self::Contested { .. } => Severity::Information,
-            Self::TotalChanged { .. } | Self::UnknownCluster { .. } => Severity::Warning,
+            Self::TotalChanged { .. } | Self::UnknownCluster { .. } | Self::PlacedInPart { .. } => {
+                Severity::Warning
+            }
             Self::InvalidSpec { .. }
             | Self::KindNotServed { .. }
             | Self::InvalidOverride { .. }
@@ -123,6 +133,12 @@ impl fmt::Display for Note {
                 write!(f, "override policy {policy} cannot be used: {problem}")
             }
             Self::NotPlaced { object, problem } => write!(f, "{object} is not placed: {problem}"),
+            Self::PlacedInPart { object, missing } => {
+                write!(
+                    f,
+                    "{missing} replicas of {object} find no room in any cluster; add room, or ask for fewer"
+                )
+            }
             Self::ClaimedByOther { object, holder } => {
                 write!(
                     f,

@@ -3,58 +3,49 @@
 use std::{collections::BTreeSet, error::Error};
 
 use jiff::Timestamp;
-use kurator_core::{names::ClusterName, observe::Snapshot, reason::Reason as _};
+use kurator_core::{observe::Snapshot, reason::Reason as _};
 
-use super::{Note, PolicyKey, Template};
+use super::Note;
 use crate::{
     api::Placement,
-    placement::{Detail, Dialect, FleetIndex, PlanOptions, Planner, Prepared, Running, Workload},
+    placement::{
+        Detail, Dialect, FleetIndex, Placed, PlanOptions, Planner, Prepared, Running, Workload, take,
+    },
 };
 
-/// The scheduling pass, prepared for one policy.
+/// The scheduling pass, prepared for one policy. What it gives to one object is gone for the next.
 pub(super) struct Placer {
-    fleet: FleetIndex,
+    left: FleetIndex,
     policy: Result<Prepared, String>,
     planner: Planner<'static>,
 }
 
 impl Placer {
     pub(super) fn new(placement: &Placement, fleet: &Snapshot) -> Self {
-        let fleet = FleetIndex::new(fleet);
-        let policy = Prepared::new(placement, &fleet, Dialect::Kurator).map_err(|error| chain(&error));
+        let left = FleetIndex::new(fleet);
+        let policy = Prepared::new(placement, &left, Dialect::Kurator).map_err(|error| chain(&error));
         let options = PlanOptions::default().with_detail(Detail::Decision);
         Self {
-            fleet,
+            left,
             policy,
             planner: Planner::new(options),
         }
     }
 
-    /// The clusters that get `template`, each with its replicas if the kind has any; or why there is none.
+    /// Where `workload` goes; or why nowhere.
     pub(super) fn place(
         &mut self,
-        policy: &PolicyKey,
-        template: &Template,
+        workload: &Workload,
         running: &Running,
         now: Timestamp,
-    ) -> Result<Vec<(ClusterName, Option<u32>)>, String> {
+    ) -> Result<Placed, String> {
         let prepared = self.policy.as_ref().map_err(Clone::clone)?;
-        let key = &template.key;
-        let mut workload = Workload::new(key.to_string(), &key.kind.api_version, &key.kind.kind)
-            .with_uid(&template.uid)
-            .with_policy(policy.name.to_string());
-        if let Some(replicas) = template.replicas {
-            workload = workload.with_replicas(replicas);
-        }
-        let decision = self.planner.place(&self.fleet, prepared, &workload, running, now);
+        let decision = self.planner.place(&self.left, prepared, workload, running, now);
         let placed = decision
             .outcome
             .map_err(|why| format!("{}: {why}", why.token()))?;
-        Ok(placed
-            .clusters
-            .into_iter()
-            .map(|(cluster, replicas)| (cluster, template.replicas.map(|_| replicas)))
-            .collect())
+        take(&mut self.left, prepared, workload, running, &placed);
+        Ok(placed)
     }
 }
 

@@ -7,14 +7,17 @@ use kurator_core::{names::ClusterName, observe::Snapshot, reason::Reason as _};
 use serde_json::Value;
 
 use super::{
-    MemberReason, Note, ObjectKey, PolicyKey, ResourceInterpreter, Template,
+    Known, MemberReason, Note, ObjectKey, PolicyKey, ResourceInterpreter, Template,
     place::{Placer, unknown_clusters},
     render::render,
+    workload,
 };
 use crate::{
-    api::{OverridePolicy, Placement},
+    api::{OverridePolicy, Placement, ReplicaSchedulingType},
+    gangs,
     overrides::{BrokenTotals, OverrideSet, REPLICAS},
-    placement::Running,
+    placement::{Placed, Running},
+    replicas::{Divider, TieOrder},
 };
 
 /// Everything one policy's plan depends on.
@@ -51,6 +54,8 @@ pub struct Planned {
     pub members: BTreeMap<ClusterName, MemberPlan>,
     /// The objects, with their sums over all clusters.
     pub objects: BTreeMap<ObjectKey, ObjectTotals>,
+    /// Where each object was placed: the affinity group in use, and what is still to move.
+    pub placements: BTreeMap<ObjectKey, Placed>,
     /// What the policy's owner should know, sorted.
     pub notes: Vec<Note>,
 }
@@ -107,6 +112,8 @@ pub struct ObjectTotals {
     pub applied: u64,
     /// Clusters that get it.
     pub clusters: usize,
+    /// Replicas that found no room, where the policy allows to place a part.
+    pub missing: u64,
     /// Whether it stays wherever it is because it could not be placed.
     pub held: bool,
 }
@@ -136,6 +143,7 @@ impl Planned {
 ///
 /// # Guarantees
 /// - Pure and deterministic: the order of templates, overrides and members does not reach the result.
+/// - What one object is given is gone for the next, so that together they never take more room than there is.
 /// - An object that cannot be placed, or an override that does not fit, concerns that object (in that cluster)
 ///   only, and is [held](Rendered::Held): what is there stays.
 /// - A rendered manifest is the object of its template: overrides that change its kind, name or namespace are refused.
@@ -144,7 +152,12 @@ pub fn plan(request: &Request<'_>) -> Planned {
     let overrides = OverrideSet::compile(request.overrides);
     let mut placer = Placer::new(request.placement, request.fleet);
     let nowhere = Running::default();
-    for template in request.templates {
+    let known = Known::of(request.templates);
+    let divided = request.placement.scheduling_type() == ReplicaSchedulingType::Divided;
+    // What one object is given is gone for the next, so they take their turn by name.
+    let mut templates: Vec<&Template> = request.templates.iter().collect();
+    templates.sort_by(|a, b| a.key.cmp(&b.key));
+    for template in templates {
         let key = &template.key;
         let desired = u64::from(template.replicas.unwrap_or(0));
         let mut totals = ObjectTotals {
@@ -152,7 +165,11 @@ pub fn plan(request: &Request<'_>) -> Planned {
             ..ObjectTotals::default()
         };
         let running = request.running.get(key).unwrap_or(&nowhere);
-        let placed = match placer.place(request.policy, template, running, request.now) {
+        let workload = workload(template, request.interpreter, &known, divided);
+        let placed = workload
+            .map_err(|error| format!("{}: {error}", error.token()))
+            .and_then(|workload| Ok((placer.place(&workload, running, request.now)?, workload)));
+        let (placed, workload) = match placed {
             Ok(placed) => placed,
             Err(problem) => {
                 planned.notes.push(Note::NotPlaced {
@@ -165,12 +182,37 @@ pub fn plan(request: &Request<'_>) -> Planned {
                 continue;
             }
         };
+        if placed.missing > 0 {
+            totals.missing = u64::from(placed.missing);
+            planned.notes.push(Note::PlacedInPart {
+                object: key.clone(),
+                missing: totals.missing,
+            });
+        }
+        let parts = parts(template, &placed, request.interpreter, divided);
         let mut reports = Vec::new();
-        for (cluster, replicas) in placed {
-            let Some(view) = request.fleet.get(&cluster) else {
+        for (cluster, replicas) in &placed.clusters {
+            let Some(view) = request.fleet.get(cluster) else {
                 continue;
             };
-            let (rendered, report) = render(template, replicas, view, &overrides, request.interpreter);
+            let cluster = cluster.clone();
+            let replicas = template.replicas.map(|_| *replicas);
+            let part = parts.get(&cluster).map_or(&[][..], Vec::as_slice);
+            let (mut rendered, report) =
+                render(template, replicas, part, view, &overrides, request.interpreter);
+            if let (
+                Some(gang),
+                Rendered::Manifest {
+                    manifest, applied, ..
+                },
+            ) = (&workload.gang, &rendered)
+                && let Err(error) = gangs::keeps_minimum(gang, manifest, *applied)
+            {
+                rendered = Rendered::Held {
+                    reason: MemberReason::Object("BelowGangMinimum"),
+                    message: format!("an override leaves too little of the gang: {error}"),
+                };
+            }
             totals.clusters += 1;
             totals.planned += u64::from(replicas.unwrap_or(0));
             if let Rendered::Manifest { applied, .. } = rendered {
@@ -198,6 +240,7 @@ pub fn plan(request: &Request<'_>) -> Planned {
             });
         }
         planned.objects.insert(key.clone(), totals);
+        planned.placements.insert(key.clone(), placed);
     }
     planned
         .notes
@@ -207,6 +250,37 @@ pub fn plan(request: &Request<'_>) -> Planned {
     }
     planned.sort_notes();
     planned
+}
+
+/// Totals that are divided in the proportion of the replicas, by cluster: pointers with their values there.
+fn parts(
+    template: &Template,
+    placed: &Placed,
+    interpreter: &dyn ResourceInterpreter,
+    divided: bool,
+) -> BTreeMap<ClusterName, Vec<(String, u32)>> {
+    let mut parts: BTreeMap<ClusterName, Vec<(String, u32)>> = BTreeMap::new();
+    let weights: Vec<u64> = placed.clusters.iter().map(|(_, n)| u64::from(*n)).collect();
+    if !divided || weights.iter().all(|&weight| weight == 0) {
+        return parts;
+    }
+    for pointer in interpreter.divided_totals(&template.key.kind, &template.manifest) {
+        let total = template.manifest.pointer(&pointer).and_then(Value::as_u64);
+        let Some(total) = total.and_then(|total| u32::try_from(total).ok()) else {
+            continue;
+        };
+        let mut divider = Divider::default();
+        let Ok(shares) = divider.divide(&weights, total, TieOrder::of_uid(&template.uid)) else {
+            continue;
+        };
+        for ((cluster, _), share) in placed.clusters.iter().zip(shares) {
+            parts
+                .entry(cluster.clone())
+                .or_default()
+                .push((pointer.clone(), *share));
+        }
+    }
+    parts
 }
 
 impl Planned {

@@ -1,14 +1,18 @@
 //! One template as one member is to have it: replicas set, overrides applied.
 
 use kurator_core::observe::ClusterView;
+use serde_json::json;
 
-use super::{MemberReason, Rendered, ResourceInterpreter, Template, place::chain, template::revision};
+use super::{
+    MemberReason, Rendered, ResourceInterpreter, Template, interpret::set, place::chain, template::revision,
+};
 use crate::overrides::{OverrideReport, OverrideSet};
 
 /// A rendered template, and what overrides did to it.
 pub(super) fn render(
     template: &Template,
     replicas: Option<u32>,
+    parts: &[(String, u32)],
     cluster: &ClusterView,
     overrides: &OverrideSet,
     interpreter: &dyn ResourceInterpreter,
@@ -16,6 +20,9 @@ pub(super) fn render(
     let mut divided = template.manifest.clone();
     if let Some(replicas) = replicas {
         interpreter.set_replicas(&template.key.kind, &mut divided, replicas);
+    }
+    for (pointer, part) in parts {
+        set(&mut divided, pointer, json!(part));
     }
     match overrides.render(&divided, cluster) {
         Ok(rendered) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{ObjectKey, ResourceInterpreter};
@@ -20,6 +21,8 @@ pub struct Template {
     pub key: ObjectKey,
     /// Its UID on the hub; breaks ties of a division.
     pub uid: String,
+    /// When it was created on the hub, if its API server has said so.
+    pub created: Option<Timestamp>,
     /// What is copied.
     pub manifest: Value,
     /// Its labels.
@@ -58,6 +61,9 @@ impl Template {
         let mut manifest = Value::Object(kept);
         interpreter.strip(&key.kind, &mut manifest);
         let replicas = interpreter.replicas(&key.kind, &manifest);
+        let created = object
+            .pointer("/metadata/creationTimestamp")
+            .and_then(|created| created.as_str()?.parse().ok());
         let uid = object
             .pointer("/metadata/uid")
             .and_then(Value::as_str)
@@ -68,6 +74,7 @@ impl Template {
         Ok(Self {
             key,
             uid,
+            created,
             manifest,
             labels,
             replicas,

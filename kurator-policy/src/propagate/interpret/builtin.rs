@@ -1,33 +1,22 @@
-//! What a kind means to a policy: where its replicas are, and which of its fields belong to one cluster only.
+//! The kinds of Kubernetes itself.
 
-use std::fmt::Debug;
+use std::collections::BTreeMap;
 
+use kurator_core::names::ClusterName;
 use serde_json::{Map, Value, json};
 
-use super::ObjectKind;
-
-/// Knows the fields of kinds.
-///
-/// Pure: the same object gives the same answer, and no method fails. A host that distributes kinds of its own
-/// implements this for them and falls back to [`BuiltinKinds`].
-pub trait ResourceInterpreter: Debug + Send + Sync {
-    /// How many replicas the object asks for; `None` if replicas mean nothing to its kind, so that it is copied whole.
-    fn replicas(&self, kind: &ObjectKind, object: &Value) -> Option<u32>;
-
-    /// Makes the object ask for this many replicas.
-    fn set_replicas(&self, kind: &ObjectKind, object: &mut Value, replicas: u32);
-
-    /// How many replicas of an object in a member are ready, by the status its controllers wrote there.
-    fn ready_replicas(&self, kind: &ObjectKind, object: &Value) -> Option<u32>;
-
-    /// Takes out what another cluster must fill in for itself. Server-set metadata and status are gone already.
-    fn strip(&self, kind: &ObjectKind, object: &mut Value);
-}
+use super::super::ObjectKind;
+use super::{ObjectHealth, ReplicaRequirements, ResourceInterpreter, aggregate, health};
 
 /// The kinds of Kubernetes itself.
 ///
-/// Replicas are divided for Deployment, ReplicaSet, StatefulSet and ReplicationController; ready replicas are
-/// their `status.readyReplicas`. Every other kind is copied whole.
+/// Replicas are divided for Deployment, ReplicaSet, StatefulSet and ReplicationController, and for a Job, whose replicas
+/// are its `parallelism`; its `completions` are divided in the same proportion. A Job that is indexed, or limits the
+/// failures of each index, goes whole to one cluster: its indices would be run twice. Every other kind is copied whole.
+///
+/// Requirements of a replica are read from the pod of everything that has one. Health, kept and aggregated status are
+/// those of Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Pod, Service, Ingress,
+/// PersistentVolumeClaim, PodDisruptionBudget and HorizontalPodAutoscaler.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has no settings")]
 pub struct BuiltinKinds;
@@ -39,44 +28,116 @@ impl BuiltinKinds {
             ("apps/v1", "Deployment" | "ReplicaSet" | "StatefulSet") | ("v1", "ReplicationController")
         )
     }
+
+    fn is_job(kind: &ObjectKind) -> bool {
+        (kind.api_version.as_str(), kind.kind.as_str()) == ("batch/v1", "Job")
+    }
+
+    /// Where the pod spec of a kind is.
+    fn pod(kind: &ObjectKind) -> Option<&'static str> {
+        match (kind.api_version.as_str(), kind.kind.as_str()) {
+            ("apps/v1", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
+            | ("v1", "ReplicationController")
+            | ("batch/v1", "Job") => Some("/spec/template/spec"),
+            ("batch/v1", "CronJob") => Some("/spec/jobTemplate/spec/template/spec"),
+            ("v1", "Pod") => Some("/spec"),
+            _ => None,
+        }
+    }
+}
+
+fn count(value: Option<&Value>, absent: u32) -> u32 {
+    // The API server refuses negative numbers, so anything else is not from there.
+    value.map_or(absent, |value| {
+        value
+            .as_u64()
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(0)
+    })
 }
 
 impl ResourceInterpreter for BuiltinKinds {
     fn replicas(&self, kind: &ObjectKind, object: &Value) -> Option<u32> {
-        if !Self::has_replicas(kind) {
-            return None;
+        // Absent means 1 to the API server.
+        if Self::has_replicas(kind) {
+            return Some(count(object.pointer("/spec/replicas"), 1));
         }
-        // Absent means 1 to the API server; it refuses negative numbers, so anything else is not from there.
-        let replicas = object.pointer("/spec/replicas").map_or(Some(1), Value::as_u64);
-        Some(
-            replicas
-                .and_then(|replicas| u32::try_from(replicas).ok())
-                .unwrap_or(0),
-        )
+        Self::is_job(kind).then(|| count(object.pointer("/spec/parallelism"), 1))
     }
 
     fn set_replicas(&self, kind: &ObjectKind, object: &mut Value, replicas: u32) {
-        if !Self::has_replicas(kind) {
+        let field = if Self::has_replicas(kind) {
+            "replicas"
+        } else if Self::is_job(kind) {
+            "parallelism"
+        } else {
             return;
-        }
+        };
         let Some(object) = object.as_object_mut() else {
             return;
         };
         let spec = object.entry("spec").or_insert_with(|| Value::Object(Map::new()));
         if let Some(spec) = spec.as_object_mut() {
-            spec.insert("replicas".to_owned(), json!(replicas));
+            spec.insert(field.to_owned(), json!(replicas));
         }
     }
 
     fn ready_replicas(&self, kind: &ObjectKind, object: &Value) -> Option<u32> {
-        if !Self::has_replicas(kind) {
+        let field = if Self::has_replicas(kind) {
+            "/status/readyReplicas"
+        } else if Self::is_job(kind) {
+            "/status/ready"
+        } else {
             return None;
-        }
-        let ready = object
-            .pointer("/status/readyReplicas")
-            .and_then(Value::as_u64)
-            .unwrap_or(0);
+        };
+        let ready = object.pointer(field).and_then(Value::as_u64).unwrap_or(0);
         Some(u32::try_from(ready).unwrap_or(u32::MAX))
+    }
+
+    fn requirements(&self, kind: &ObjectKind, object: &Value) -> Option<ReplicaRequirements> {
+        ReplicaRequirements::of_pod(object.pointer(Self::pod(kind)?)?)
+    }
+
+    fn divided_totals(&self, kind: &ObjectKind, object: &Value) -> Vec<String> {
+        let completions = "/spec/completions";
+        if Self::is_job(kind) && object.pointer(completions).is_some() {
+            vec![completions.to_owned()]
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn indivisible(&self, kind: &ObjectKind, object: &Value) -> bool {
+        Self::is_job(kind)
+            && (object.pointer("/spec/completionMode").and_then(Value::as_str) == Some("Indexed")
+                || object.pointer("/spec/backoffLimitPerIndex").is_some())
+    }
+
+    fn health(&self, kind: &ObjectKind, object: &Value) -> ObjectHealth {
+        health::of_builtin(kind, object)
+    }
+
+    fn kept_status(&self, kind: &ObjectKind, object: &Value) -> Option<Value> {
+        aggregate::kept(kind, object)
+    }
+
+    fn aggregated_status(
+        &self,
+        kind: &ObjectKind,
+        template: &Value,
+        kept: &BTreeMap<ClusterName, Value>,
+    ) -> Option<Value> {
+        aggregate::aggregated(kind, template, kept)
+    }
+
+    fn member_owned(&self, kind: &ObjectKind, _: &Value) -> Vec<String> {
+        // Controllers in the member fill these in; their values there must not be fought.
+        match (kind.api_version.as_str(), kind.kind.as_str()) {
+            ("v1", "ServiceAccount") => vec!["/secrets".to_owned()],
+            ("v1", "Service") => vec!["/spec/healthCheckNodePort".to_owned()],
+            ("v1", "PersistentVolumeClaim") => vec!["/spec/volumeName".to_owned()],
+            _ => Vec::new(),
+        }
     }
 
     fn strip(&self, kind: &ObjectKind, object: &mut Value) {
