@@ -11,6 +11,7 @@
 //! | divide a number exactly | [`replicas`] |
 //! | what differs between clusters | [`overrides`] |
 //! | replicas that are of use only together | [`gangs`] |
+//! | who leaves a cluster that is lost, and when they return | [`failover`] |
 //! | what every member is to hold, and the status of that | [`propagate`] |
 //! | how a change reaches the members | [`rollout`] |
 //!
@@ -135,6 +136,7 @@
 pub mod api;
 #[cfg(feature = "client")]
 pub mod controller;
+pub mod failover;
 pub mod gangs;
 pub mod overrides;
 pub mod placement;
