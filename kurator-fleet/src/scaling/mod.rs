@@ -48,6 +48,7 @@
 //! - Pods nobody should evict: static pods, DaemonSets, finished ones, those that tolerate the cordon and would come
 //!   back, those without a controller, with local data, or protected by an annotation of the autoscalers.
 //! - Edge nodes that are out of reach and run on by themselves: never drained, never counted as lost.
+//! - The times of day, week and year in which nodes may be drained ([`Window`]).
 //!
 //! Preferences (`preferredDuringScheduling...`, `ScheduleAnyway`, `PreferNoSchedule`), preemption, dynamic resource
 //! claims and custom schedulers are not modelled.
@@ -60,8 +61,8 @@ mod plan;
 
 pub use model::{Model, ModelError, Object};
 pub use plan::{
-    Blocker, BoundBy, Candidate, CandidateOrder, CriticalBudget, DrainAction, DrainPod, DrainPolicy,
-    DrainRule, GroupIncrease, LowerBound, NodeDrain, NodeGroup, Note, ObjectName, Order, PlanDiff, PlanError,
-    PlanSummary, PodMove, PodStay, Refusals, ScaleDown, ScaleDownPlan, ScaleUpError, ScaleUpPlan, Skipped,
-    SkippedSummary, StayReason, Surge, Target, Unplaced, Wave,
+    Blocker, BoundBy, BudgetState, Candidate, CandidateOrder, CriticalBudget, DrainAction, DrainPod,
+    DrainPolicy, DrainRule, GroupIncrease, LowerBound, NodeDrain, NodeGroup, Note, ObjectName, Order,
+    PlanDiff, PlanError, PlanSummary, PodMove, PodStay, Refusals, ScaleDown, ScaleDownPlan, ScaleUpError,
+    ScaleUpPlan, Skipped, SkippedSummary, StayReason, Surge, Target, Unplaced, Wave, Window, WindowError,
 };

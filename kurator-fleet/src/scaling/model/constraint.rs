@@ -22,6 +22,13 @@ pub(crate) struct Taint {
     pub(crate) effect: Effect,
 }
 
+/// What cordoning a node puts on it.
+pub(crate) const CORDON: Taint = Taint {
+    key: Symbols::UNSCHEDULABLE,
+    value: Symbols::EMPTY,
+    effect: Effect::NoSchedule,
+};
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Toleration {
     /// `None` tolerates every key.
@@ -37,11 +44,6 @@ impl Toleration {
         self.key.is_none_or(|key| key == taint.key)
             && self.value.is_none_or(|value| value == taint.value)
             && self.effect.is_none_or(|effect| effect == taint.effect)
-    }
-
-    /// Whether it is about no particular taint.
-    pub(crate) fn tolerates_everything(&self) -> bool {
-        self.key.is_none() && self.effect != Some(Effect::NoExecute)
     }
 }
 
@@ -270,6 +272,11 @@ impl Constraint {
             terms,
             tolerations: tolerations.into_boxed_slice(),
         })
+    }
+
+    /// Whether it accepts every node, taints apart.
+    pub(crate) fn is_free(&self) -> bool {
+        self.selector.is_empty() && self.terms.is_none()
     }
 
     pub(crate) fn accepts_labels(&self, name: Sym, labels: &Labels, symbols: &Symbols) -> bool {

@@ -2,8 +2,9 @@
 //!
 //! A [`Model`] is filled from typed objects ([`Model::upsert_pod`] and its siblings), from [`Object`]s, or from the
 //! JSON of `kubectl get ... -o json` ([`Model::from_json`]). The order does not matter: a pod may come before its
-//! node, a budget before the pods it selects. Each change costs time in proportion to the one object, because what
-//! depends on several objects (budgets, free room) is computed when a plan is made.
+//! node, a budget before the pods it selects. Each change costs time in proportion to the one object: sums (what a
+//! node's pods request, how many pods of a group are healthy) are adjusted by what changed, and what depends on
+//! several objects is put together from the sums when a plan is made.
 //!
 //! What pods of one template have in common (labels, requests, affinities, tolerations) is stored once, so 150,000
 //! pods take tens of megabytes. Strings and templates stay until the model is dropped; a host that re-lists from time
@@ -27,17 +28,19 @@
 pub(crate) mod budget;
 pub(crate) mod constraint;
 mod error;
+pub(crate) mod group;
 pub(crate) mod labels;
 pub(crate) mod node;
 mod object;
 pub(crate) mod owner;
 pub(crate) mod peers;
+pub(crate) mod place;
 pub(crate) mod pod;
 pub(crate) mod resources;
 pub(crate) mod symbols;
 pub(crate) mod volume;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
@@ -47,33 +50,32 @@ pub use object::Object;
 use self::{
     budget::BudgetRecord,
     constraint::Constraint,
+    group::Group,
     labels::Labels,
     node::{AttachLimits, NodeRecord, Slots},
     owner::Owners,
-    peers::{Peers, Term},
+    peers::{Aversions, Peers, Term},
+    place::Place,
     pod::{HostPort, PodRecord},
     resources::Resources,
-    symbols::{Map, Pool, Sym, Symbols, id},
+    symbols::{Map, Pool, Sym, Symbols},
     volume::{Claims, Volumes},
 };
-
-/// Pods of one namespace with the same labels: what budgets and affinity terms select.
-#[derive(Clone, Debug)]
-pub(crate) struct Group {
-    pub(crate) namespace: Sym,
-    pub(crate) labels: u32,
-    /// Budgets that select it.
-    pub(crate) budgets: Vec<u32>,
-}
 
 /// One cluster's nodes, pods, owners, budgets and volumes.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pub(crate) symbols: Symbols,
     pub(crate) nodes: Slots<NodeRecord>,
-    pub(crate) node_ids: Map<Sym, u32>,
+    /// Everything a node's name stands for.
+    pub(crate) places: Vec<Place>,
+    pub(crate) place_ids: Map<Sym, u32>,
+    /// Places of the nodes, in the order of their names.
+    pub(crate) places_by_name: BTreeMap<Arc<str>, u32>,
     pub(crate) pods: Slots<PodRecord>,
     pub(crate) pod_ids: Map<(Sym, Arc<str>), u32>,
+    /// Place of each pod row.
+    pub(crate) place_of_pod: Vec<Option<u32>>,
     pub(crate) budgets: Slots<BudgetRecord>,
     pub(crate) budget_ids: Map<(Sym, Arc<str>), u32>,
     pub(crate) owners: Owners,
@@ -87,6 +89,7 @@ pub struct Model {
     pub(crate) constraints: Pool<Constraint>,
     pub(crate) peers: Pool<Peers>,
     pub(crate) terms: Pool<Term>,
+    pub(crate) aversions: Aversions,
     pub(crate) requests: Pool<Resources>,
     pub(crate) ports: Pool<Box<[HostPort]>>,
 
@@ -153,128 +156,16 @@ impl Model {
             .pods
             .iter()
             .filter(|(_, pod)| pod.holds_room() && !pod.terminating)
-            .filter_map(|(_, pod)| Some((pod, pod.node?)))
-            .filter(|(_, node)| !self.node_ids.contains_key(node))
+            .filter_map(|(_, pod)| Some((pod, self.places.get(pod.place? as usize)?)))
+            .filter(|(_, place)| place.node.is_none())
             .min_by_key(|(pod, _)| (&self.symbols[pod.namespace], &*pod.name));
         match lost {
-            Some((pod, node)) => Err(ModelError::UnknownNode {
+            Some((pod, place)) => Err(ModelError::UnknownNode {
                 namespace: self.symbols[pod.namespace].to_owned(),
                 name: pod.name.to_string(),
-                node: self.symbols[node].to_owned(),
+                node: self.symbols[place.name].to_owned(),
             }),
             None => Ok(()),
-        }
-    }
-
-    /// The group of a namespace and labels, with the budgets that select it.
-    fn group(&mut self, namespace: Sym, labels: Labels) -> u32 {
-        let labels = match self.labels.find(&labels) {
-            Some(id) => id,
-            None => self.labels.intern(labels),
-        };
-        if let Some(group) = self.group_ids.get(&(namespace, labels)) {
-            return *group;
-        }
-        let group = id(self.groups.len());
-        let set = &self.labels[labels];
-        let mut budgets: Vec<u32> = Vec::new();
-        let by_label = set
-            .0
-            .iter()
-            .filter_map(|(key, value)| self.budgets_by_label.get(&(namespace, *key, *value)));
-        for budget in by_label
-            .chain(self.budgets_by_namespace.get(&namespace))
-            .flatten()
-        {
-            if let Some(record) = self.budgets.get_mut(*budget)
-                && record
-                    .selector
-                    .as_ref()
-                    .is_some_and(|selector| selector.matches(set))
-            {
-                record.groups.push(group);
-                budgets.push(*budget);
-            }
-        }
-        for (key, value) in &set.0 {
-            self.groups_by_label
-                .entry((namespace, *key, *value))
-                .or_default()
-                .push(group);
-        }
-        self.groups_by_namespace.entry(namespace).or_default().push(group);
-        self.groups.push(Group {
-            namespace,
-            labels,
-            budgets,
-        });
-        self.group_ids.insert((namespace, labels), group);
-        group
-    }
-
-    /// Finds the groups a new budget selects.
-    fn attach(&mut self, at: u32) {
-        let Some(record) = self.budgets.get_mut(at) else {
-            return;
-        };
-        let Some(selector) = &record.selector else { return };
-        let namespace = record.namespace;
-        let mut found: Vec<u32> = Vec::new();
-        match selector.anchor() {
-            Some(pairs) => {
-                for (key, value) in pairs {
-                    self.budgets_by_label
-                        .entry((namespace, key, value))
-                        .or_default()
-                        .push(at);
-                    found.extend(
-                        self.groups_by_label
-                            .get(&(namespace, key, value))
-                            .into_iter()
-                            .flatten(),
-                    );
-                }
-            }
-            None => {
-                self.budgets_by_namespace.entry(namespace).or_default().push(at);
-                found.extend(self.groups_by_namespace.get(&namespace).into_iter().flatten());
-            }
-        }
-        for group in found {
-            if let Some(record_group) = self.groups.get_mut(group as usize)
-                && selector.matches(&self.labels[record_group.labels])
-            {
-                record_group.budgets.push(at);
-                record.groups.push(group);
-            }
-        }
-    }
-
-    /// Undoes [`Model::attach`].
-    fn detach(&mut self, at: u32) {
-        let Some(record) = self.budgets.get_mut(at) else {
-            return;
-        };
-        for group in std::mem::take(&mut record.groups) {
-            if let Some(group) = self.groups.get_mut(group as usize) {
-                group.budgets.retain(|budget| *budget != at);
-            }
-        }
-        let namespace = record.namespace;
-        let Some(selector) = &record.selector else { return };
-        match selector.anchor() {
-            Some(pairs) => {
-                for (key, value) in pairs {
-                    if let Some(list) = self.budgets_by_label.get_mut(&(namespace, key, value)) {
-                        list.retain(|budget| *budget != at);
-                    }
-                }
-            }
-            None => {
-                if let Some(list) = self.budgets_by_namespace.get_mut(&namespace) {
-                    list.retain(|budget| *budget != at);
-                }
-            }
         }
     }
 }

@@ -5,7 +5,7 @@ use kube::core::Duration;
 
 use super::{
     Model, ModelError,
-    constraint::{Effect, Taint},
+    constraint::{CORDON, Effect, Taint},
     labels::Labels,
     name_of,
     resources::Resources,
@@ -52,6 +52,9 @@ pub(crate) struct NodeRecord {
     pub(crate) deleting: bool,
 }
 
+/// What a kubelet takes if nothing else is said. Every real node says it; a file cut down to what matters may not.
+const PODS: i64 = 110;
+
 /// Annotation on a node (Cluster API has it on the Machine) that makes it the first to go.
 pub(crate) const DELETE_MARKS: [&str; 2] = [
     "cluster.x-k8s.io/delete-machine",
@@ -63,7 +66,6 @@ pub(crate) const KEEP_MARKS: [&str; 3] = [
     "karpenter.sh/do-not-disrupt",
     "cluster.kurator.dev/keep-node",
 ];
-pub(crate) const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 const HEARTBEAT_TAINT: &str = "node.openyurt.io/unschedulable";
 
 impl NodeRecord {
@@ -118,11 +120,7 @@ impl NodeRecord {
         };
         let delegated_heartbeat = heartbeat.is_some() && has_taint(&taints, heartbeat);
         if unschedulable {
-            taints.push(Taint {
-                key: symbols.intern(UNSCHEDULABLE_TAINT),
-                value: symbols.intern(""),
-                effect: Effect::NoSchedule,
-            });
+            taints.push(CORDON);
         }
         taints.sort_unstable();
         taints.dedup();
@@ -133,7 +131,13 @@ impl NodeRecord {
         Ok(Self {
             name: symbols.intern(name),
             labels: Labels::new(labels, symbols),
-            allocatable: Resources::new(allocatable, "status.allocatable", &object, symbols)?,
+            allocatable: {
+                let mut all = Resources::new(allocatable, "status.allocatable", &object, symbols)?;
+                if allocatable.is_none_or(|all| !all.contains_key("pods")) {
+                    all.pods = PODS;
+                }
+                all
+            },
             taints: taints.into_boxed_slice(),
             unschedulable,
             ready,
@@ -191,23 +195,28 @@ impl Model {
     /// [`ModelError`] if a quantity or the name is not valid; the model is as before then.
     pub fn upsert_node(&mut self, node: &core::Node) -> Result<(), ModelError> {
         let record = NodeRecord::new(node, self)?;
-        if let Some(at) = self.node_ids.get(&record.name) {
-            self.nodes.set(*at, record);
-        } else {
-            let name = record.name;
-            let at = self.nodes.push(record);
-            self.node_ids.insert(name, at);
+        let name = record.name;
+        let place = self.place(name);
+        match self.places.get(place as usize).and_then(|place| place.node) {
+            Some(at) => self.nodes.set(at, record),
+            None => {
+                let at = self.nodes.push(record);
+                if let Some(place) = self.places.get_mut(place as usize) {
+                    place.node = Some(at);
+                }
+                self.places_by_name.insert(self.symbols.text(name), place);
+            }
         }
         Ok(())
     }
 
     /// Forgets a node. Its pods stay until they are removed too.
     pub fn remove_node(&mut self, name: &str) {
-        if let Some(at) = self
-            .symbols
-            .find(name)
-            .and_then(|name| self.node_ids.remove(&name))
-        {
+        let Some(place) = self.places_by_name.remove(name) else {
+            return;
+        };
+        let place = self.places.get_mut(place as usize);
+        if let Some(at) = place.and_then(|place| place.node.take()) {
             self.nodes.clear(at);
         }
     }

@@ -42,8 +42,9 @@ pub enum Object {
 }
 
 impl Object {
-    /// Reads the objects of a `kubectl get ... -o json`: a `List`, a list of one kind, or one object. Kinds that do
-    /// not matter to scaling, and unknown fields, are left out.
+    /// Reads the objects of a `kubectl get ... -o json`: a `List`, a list of one kind, lists in a list, or one object.
+    /// Kinds that do not matter to scaling, and unknown fields, are left out; a list that is `null` or missing is
+    /// empty, as Go writes and reads it.
     ///
     /// # Errors
     /// [`ModelError`] if the bytes are not JSON or not Kubernetes objects, or if one does not decode; the error names
@@ -52,34 +53,51 @@ impl Object {
         let value: Value =
             serde_json::from_slice(json).map_err(|source| ModelError::NotJson(Box::new(source)))?;
         let kind = kind(&value, "the input")?.to_owned();
-        let Value::Object(mut fields) = value else {
-            return Err(not_an_object("the input"));
-        };
-        // The items of a PodList need not repeat their kind.
-        let Some(item_kind) = kind.strip_suffix("List") else {
-            return Ok(Self::decode(&kind, Value::Object(fields), 0)?
-                .into_iter()
-                .collect());
-        };
-        let Some(Value::Array(items)) = fields.remove("items") else {
-            return Err(ModelError::NotAnObject {
-                what: format!("the {kind}"),
-                needs: "an array `items`",
-            });
-        };
-        let mut objects = Vec::with_capacity(items.len());
-        for (at, item) in items.into_iter().enumerate() {
-            let what = format!("item {at}");
-            let kind = match item.get("kind") {
-                None if !item_kind.is_empty() && item.is_object() => item_kind.to_owned(),
-                _ => self::kind(&item, &what)?.to_owned(),
-            };
-            objects.extend(Self::decode(&kind, item, at)?);
-        }
+        let mut objects = Vec::new();
+        Self::read(&kind, value, "the input", 0, &mut objects)?;
         Ok(objects)
     }
 
-    fn decode(kind: &str, value: Value, at: usize) -> Result<Option<Self>, ModelError> {
+    /// Reads an object, or what is in it if it is a list. `what` says where it is.
+    fn read(
+        kind: &str,
+        mut value: Value,
+        what: &str,
+        depth: usize,
+        objects: &mut Vec<Self>,
+    ) -> Result<(), ModelError> {
+        // The items of a PodList need not repeat their kind.
+        let Some(item_kind) = kind.strip_suffix("List") else {
+            objects.extend(Self::decode(kind, value, what)?);
+            return Ok(());
+        };
+        let items = match value.get_mut("items").map(Value::take) {
+            None | Some(Value::Null) => return Ok(()),
+            Some(Value::Array(items)) if depth < NESTED => items,
+            Some(_) => {
+                return Err(ModelError::NotAnObject {
+                    what: format!("{what}, a {kind},"),
+                    needs: "an array `items`, in at most eight lists",
+                });
+            }
+        };
+        objects.reserve(items.len());
+        for (at, item) in items.into_iter().enumerate() {
+            let what = if depth == 0 {
+                format!("item {at}")
+            } else {
+                format!("{what}.{at}")
+            };
+            let kind = match item.get("kind") {
+                None | Some(Value::Null) if !item_kind.is_empty() && item.is_object() => item_kind.to_owned(),
+                _ => self::kind(&item, &what)?.to_owned(),
+            };
+            Self::read(&kind, item, &what, depth + 1, objects)?;
+        }
+        Ok(())
+    }
+
+    fn decode(kind: &str, value: Value, at: &str) -> Result<Option<Self>, ModelError> {
         // Other groups have a kind `Node` too.
         let version = value.get("apiVersion").and_then(Value::as_str);
         let group = match kind {
@@ -126,6 +144,36 @@ impl Object {
     }
 }
 
+/// Lists in lists.
+const NESTED: usize = 8;
+
+/// Writes quantities that are JSON numbers as strings: the API server takes both, the decoder of the API types does
+/// not.
+fn amounts_as_text(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(amounts_as_text),
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let amounts = matches!(
+                    name.as_str(),
+                    "allocatable" | "capacity" | "limits" | "overhead" | "requests"
+                );
+                match field {
+                    Value::Object(list) if amounts => {
+                        for amount in list.values_mut() {
+                            if let Value::Number(number) = amount {
+                                *amount = Value::String(number.to_string());
+                            }
+                        }
+                    }
+                    _ => amounts_as_text(field),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 fn not_an_object(what: &str) -> ModelError {
     ModelError::NotAnObject {
         what: what.to_owned(),
@@ -140,7 +188,7 @@ fn kind<'a>(value: &'a Value, what: &str) -> Result<&'a str, ModelError> {
     }
 }
 
-fn typed<T: DeserializeOwned>(kind: &str, mut value: Value, at: usize) -> Result<Box<T>, ModelError> {
+fn typed<T: DeserializeOwned>(kind: &str, mut value: Value, at: &str) -> Result<Box<T>, ModelError> {
     let text = |field: &str| {
         value
             .get("metadata")
@@ -151,8 +199,9 @@ fn typed<T: DeserializeOwned>(kind: &str, mut value: Value, at: usize) -> Result
     let object = match (text("namespace"), text("name")) {
         (Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}"),
         (None, Some(name)) => format!("{kind} {name}"),
-        (_, None) => format!("{kind} at item {at}"),
+        (_, None) => format!("{kind} at {at}"),
     };
+    amounts_as_text(&mut value);
     if let Value::Object(fields) = &mut value {
         // The items of a typed list have neither, and the decoder of the API types does not miss them.
         fields.remove("kind");

@@ -38,6 +38,8 @@ pub(crate) struct OwnerRecord {
     pub(crate) replicas: Option<i64>,
     /// The Deployment of a ReplicaSet.
     pub(crate) parent: Option<u32>,
+    /// Its pods that have not finished and are not being deleted.
+    pub(crate) alive: u32,
 }
 
 /// Every controller some pod or object named.
@@ -54,6 +56,7 @@ impl Owners {
                 key,
                 replicas: None,
                 parent: None,
+                alive: 0,
             });
             id(self.rows.len() - 1)
         })
@@ -61,6 +64,14 @@ impl Owners {
 
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &OwnerRecord)> {
+        (0u32..).zip(&self.rows)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut OwnerRecord> {
+        self.rows.get_mut(id as usize)
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<&OwnerRecord> {

@@ -6,9 +6,10 @@ use k8s_openapi::{
 };
 
 use super::{
+    Model,
     error::ModelError,
     labels::{Labels, Operator, Requirement, Selector},
-    symbols::{Pool, Sym, Symbols},
+    symbols::{Map, Pool, Sym, Symbols},
 };
 
 /// A required term of pod affinity or anti-affinity, with the holder's namespace already filled in.
@@ -116,6 +117,73 @@ impl Peers {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.affinity.is_empty() && self.anti_affinity.is_empty() && self.spread.is_empty()
+    }
+}
+
+/// Who holds which anti-affinity term, and by which label of a pod the terms about it are found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Aversions {
+    /// Pods by template; `None` for templates without anti-affinity.
+    bearers: Vec<Option<Vec<u32>>>,
+    /// Templates by term.
+    templates: Map<u32, Vec<u32>>,
+    by_label: Map<(Sym, Sym), Vec<u32>>,
+    /// Terms that ask for no particular label.
+    by_any: Vec<u32>,
+}
+
+impl Aversions {
+    pub(crate) fn bearers_mut(&mut self, peers: u32) -> Option<&mut Vec<u32>> {
+        self.bearers.get_mut(peers as usize).and_then(Option::as_mut)
+    }
+
+    /// Pods that hold a term.
+    pub(crate) fn holders(&self, term: u32) -> impl Iterator<Item = u32> {
+        let templates = self.templates.get(&term).into_iter().flatten();
+        templates
+            .filter_map(|peers| self.bearers.get(*peers as usize)?.as_ref())
+            .flatten()
+            .copied()
+    }
+
+    /// Templates that hold a term.
+    pub(crate) fn templates(&self, term: u32) -> &[u32] {
+        self.templates.get(&term).map_or(&[], Vec::as_slice)
+    }
+
+    /// Terms that may be about a pod with these labels.
+    pub(crate) fn about(&self, labels: &Labels) -> impl Iterator<Item = u32> {
+        let by_label = labels.0.iter().filter_map(|pair| self.by_label.get(pair));
+        by_label.flatten().chain(&self.by_any).copied()
+    }
+}
+
+impl Model {
+    /// The number of a template's rules.
+    pub(super) fn template_peers(&mut self, peers: Peers) -> u32 {
+        let at = self.peers.intern(peers);
+        if (at as usize) < self.aversions.bearers.len() {
+            return at;
+        }
+        let anti = &self.peers[at].anti_affinity;
+        self.aversions.bearers.push((!anti.is_empty()).then(Vec::new));
+        for term in anti {
+            let templates = self.aversions.templates.entry(*term).or_default();
+            templates.push(at);
+            if templates.len() > 1 {
+                continue;
+            }
+            let Some(selector) = &self.terms[*term].selector else {
+                continue;
+            };
+            match selector.anchor() {
+                Some(pairs) => {
+                    pairs.for_each(|pair| self.aversions.by_label.entry(pair).or_default().push(*term));
+                }
+                None => self.aversions.by_any.push(*term),
+            }
+        }
+        at
     }
 }
 

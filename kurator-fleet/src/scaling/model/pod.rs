@@ -12,6 +12,7 @@ use super::{
     labels::Labels,
     owner::{OwnerKey, controller},
     peers::Peers,
+    place::Seats,
     resources::Resources,
     symbols::Sym,
 };
@@ -68,7 +69,8 @@ pub(crate) struct PodRecord {
     pub(crate) namespace: Sym,
     pub(crate) name: Arc<str>,
     pub(crate) uid: Arc<str>,
-    pub(crate) node: Option<Sym>,
+    /// The place by its node's name, if it is bound to one.
+    pub(crate) place: Option<u32>,
     /// Number of its namespace and labels together.
     pub(crate) group: u32,
     pub(crate) constraint: u32,
@@ -92,12 +94,24 @@ pub(crate) struct PodRecord {
     pub(crate) gated: bool,
     /// Grace period in seconds.
     pub(crate) grace: i64,
+    /// Where it stands in the model's lists.
+    pub(crate) seats: Seats,
 }
 
 impl PodRecord {
     /// Whether it takes room on its node.
     pub(crate) fn holds_room(&self) -> bool {
         self.phase != Phase::Terminal
+    }
+
+    /// Whether the API server asks budgets at all before it evicts the pod.
+    pub(crate) fn asks_budgets(&self) -> bool {
+        !self.terminating && !matches!(self.phase, Phase::Pending | Phase::Terminal)
+    }
+
+    /// Whether its controller counts it among its replicas.
+    pub(crate) fn counts_for_owner(&self) -> bool {
+        !self.terminating && self.phase != Phase::Terminal
     }
 }
 
@@ -134,14 +148,17 @@ impl Model {
             namespace: ns,
             name: name.into(),
             uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
-            node: spec
+            place: spec
                 .node_name
                 .as_deref()
                 .filter(|node| !node.is_empty())
-                .map(|node| self.symbols.intern(node)),
+                .map(|node| {
+                    let name = self.symbols.intern(node);
+                    self.place(name)
+                }),
             group: self.group(ns, labels),
             constraint: self.constraints.intern(constraint),
-            peers: self.peers.intern(peers),
+            peers: self.template_peers(peers),
             requests: self.requests.intern(requests),
             ports: self.ports.intern(ports),
             owner: owner.map(|owner| {
@@ -186,14 +203,22 @@ impl Model {
                 .as_ref()
                 .is_some_and(|gates| !gates.is_empty()),
             grace: spec.termination_grace_period_seconds.unwrap_or(30).max(0),
+            seats: Seats::default(),
         };
         let key = (ns, Arc::clone(&record.name));
-        if let Some(at) = self.pod_ids.get(&key) {
-            self.pods.set(*at, record);
-        } else {
-            let at = self.pods.push(record);
-            self.pod_ids.insert(key, at);
-        }
+        let at = match self.pod_ids.get(&key).copied() {
+            Some(at) => {
+                self.unlink(at);
+                self.pods.set(at, record);
+                at
+            }
+            None => {
+                let at = self.pods.push(record);
+                self.pod_ids.insert(key, at);
+                at
+            }
+        };
+        self.link(at);
         Ok(())
     }
 
@@ -203,6 +228,7 @@ impl Model {
             return;
         };
         if let Some(at) = self.pod_ids.remove(&(namespace, name.into())) {
+            self.unlink(at);
             self.pods.clear(at);
         }
     }

@@ -13,13 +13,35 @@ use std::{
 pub(crate) struct Sym(pub(crate) u32);
 
 /// Every [`Sym`] of a model.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Symbols {
     ids: HashMap<Arc<str>, Sym, Quick>,
     texts: Vec<Arc<str>>,
 }
 
+impl Default for Symbols {
+    fn default() -> Self {
+        let mut symbols = Self {
+            ids: HashMap::default(),
+            texts: Vec::new(),
+        };
+        symbols.intern("");
+        symbols.intern("node.kubernetes.io/unschedulable");
+        symbols
+    }
+}
+
 impl Symbols {
+    /// The empty string.
+    pub(crate) const EMPTY: Sym = Sym(0);
+    /// The key of the taint a cordoned node has.
+    pub(crate) const UNSCHEDULABLE: Sym = Sym(1);
+
+    /// The string itself, to be kept elsewhere.
+    pub(crate) fn text(&self, sym: Sym) -> Arc<str> {
+        Arc::clone(&self.texts[sym.0 as usize])
+    }
+
     pub(crate) fn intern(&mut self, text: &str) -> Sym {
         if let Some(sym) = self.ids.get(text) {
             return *sym;

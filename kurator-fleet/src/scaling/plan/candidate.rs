@@ -1,20 +1,21 @@
 //! What can be said about one node before anything moves.
 
-use std::cmp::Ordering;
+use std::{cell::OnceCell, cmp::Ordering};
 
 use jiff::Timestamp;
 
 use super::{
     Blocker, DrainPolicy,
+    choose::{hardest_first, number},
     order::Candidate,
     rule::{DrainAction, DrainPod},
     stage::utilisation,
-    view::{View, consults_budget},
+    view::{Cover, NONE, View},
 };
 use crate::scaling::model::{
-    constraint::{Effect, Taint},
-    node::{Autonomy, NodeRecord, Ready, UNSCHEDULABLE_TAINT},
-    pod::{Class, Phase, PodRecord, Protection},
+    constraint::CORDON,
+    node::{Autonomy, NodeRecord, Ready},
+    pod::{Class, Phase, Protection},
 };
 
 /// Priorities from here on are the system's own.
@@ -40,35 +41,104 @@ pub(super) enum Stays {
     Terminating,
 }
 
+/// What draining a node means, pod by pod.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Drain {
+    /// By namespace and name.
+    pub(super) movers: Vec<Mover>,
+    /// By namespace and name.
+    pub(super) stays: Vec<(u32, Stays)>,
+    /// Pods by budget, sorted by budget row.
+    pub(super) load: Vec<(u32, u32)>,
+    /// The pods that move, the hardest to place first.
+    pub(super) hardest: Vec<u32>,
+    blockers: Vec<Blocker>,
+}
+
 /// A node looked at on its own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Review {
     pub(super) rank: u32,
-    pub(super) movers: Vec<Mover>,
-    pub(super) stays: Vec<(u32, Stays)>,
     pub(super) blockers: Vec<Blocker>,
-    /// Pods by budget, sorted by budget row.
-    pub(super) load: Vec<(u32, u32)>,
     utilisation: u32,
+    moves: u32,
+    covered: u32,
+    rounds: u32,
+    drain: OnceCell<Drain>,
 }
 
-impl Review {
-    pub(super) fn candidate<'a>(&self, view: &View<'a>) -> Candidate<'a> {
-        let covered = self.load.iter().map(|(_, pods)| *pods).sum();
-        let rounds = self
-            .load
-            .iter()
-            .map(|(budget, pods)| rounds(*pods, view.budgets[*budget as usize].allowed))
-            .max()
-            .unwrap_or(1);
-        Candidate {
-            model: view.model,
-            node: view.node(self.rank),
-            utilisation: self.utilisation,
-            moves: u32::try_from(self.movers.len()).unwrap_or(u32::MAX),
-            covered,
-            rounds,
+/// Every considered node, looked at in passing; the pods of those that are tried, in detail.
+pub(super) struct Reviews<'v, 'm> {
+    view: &'v View<'m>,
+    policy: &'v DrainPolicy,
+    pub(super) rows: Vec<Review>,
+}
+
+impl<'v, 'm> Reviews<'v, 'm> {
+    pub(super) fn new(view: &'v View<'m>, policy: &'v DrainPolicy, ranks: &[u32]) -> Self {
+        let mut tally = Tally::new(view);
+        let rows = ranks.iter().map(|rank| review(view, policy, *rank, &mut tally));
+        Self {
+            view,
+            policy,
+            rows: rows.collect(),
         }
+    }
+
+    pub(super) fn rank(&self, at: usize) -> u32 {
+        self.rows.get(at).map_or(NONE, |review| review.rank)
+    }
+
+    pub(super) fn drain(&self, at: usize) -> &Drain {
+        match self.rows.get(at) {
+            Some(review) => review
+                .drain
+                .get_or_init(|| look(self.view, self.policy, review.rank)),
+            None => unreachable!("places come from this list"),
+        }
+    }
+
+    pub(super) fn candidate(&self, at: usize) -> Option<Candidate<'m>> {
+        let review = self.rows.get(at)?;
+        Some(Candidate {
+            model: self.view.model,
+            node: self.view.node(review.rank),
+            utilisation: review.utilisation,
+            moves: review.moves,
+            covered: review.covered,
+            rounds: review.rounds,
+        })
+    }
+}
+
+/// Pods of each budget on one node, without a map: a counter for each budget, and which are in use.
+struct Tally {
+    pods: Vec<u32>,
+    touched: Vec<u32>,
+}
+
+impl Tally {
+    fn new(view: &View<'_>) -> Self {
+        Self {
+            pods: vec![0; view.budgets.len()],
+            touched: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, budget: u32) {
+        let pods = &mut self.pods[budget as usize];
+        if *pods == 0 {
+            self.touched.push(budget);
+        }
+        *pods += 1;
+    }
+
+    /// Empties it.
+    fn drain(&mut self) -> impl Iterator<Item = (u32, u32)> {
+        let pods = &mut self.pods;
+        self.touched
+            .drain(..)
+            .map(|budget| (budget, std::mem::take(&mut pods[budget as usize])))
     }
 }
 
@@ -108,56 +178,58 @@ pub(super) fn edge_away(
     (until.is_none_or(|until| until > now)).then_some((since, until))
 }
 
-pub(super) fn review(view: &View<'_>, policy: &DrainPolicy, rank: u32) -> Review {
-    let model = view.model;
+/// Looks at the pods of a node in passing, and closely only at those about which something is odd.
+fn review(view: &View<'_>, policy: &DrainPolicy, rank: u32, tally: &mut Tally) -> Review {
     let node = view.node(rank);
+    let place = view.place(rank);
     let mut review = Review {
         rank,
+        rounds: 1,
+        utilisation: utilisation(node.allocatable.cpu, place.used.cpu)
+            .max(utilisation(node.allocatable.memory, place.used.memory)),
         ..Review::default()
     };
-    let cordon = model
-        .symbols
-        .find(UNSCHEDULABLE_TAINT)
-        .zip(model.symbols.find(""))
-        .map(|(key, value)| Taint {
-            key,
-            value,
-            effect: Effect::NoSchedule,
-        });
-    let (mut cpu, mut memory) = (0, 0);
-    let mut autonomous_pod = false;
-    for at in view.pods_on(rank) {
-        let pod = view.pod(*at);
-        if pod.holds_room() {
-            let requests = &model.requests[pod.requests];
-            cpu += requests.cpu;
-            memory += requests.memory;
-            autonomous_pod |= pod.edge_autonomy;
+    // Rules of the host may have an opinion about any pod.
+    let mut close = !policy.rules.is_empty();
+    for occupant in &place.pods {
+        let traits = occupant.traits;
+        if !traits.moves {
+            continue;
         }
-        inspect(view, policy, *at, pod, cordon, &mut review);
-    }
-    if !review.blockers.is_empty() {
-        // Only what is said about single pods depends on their order, and most nodes have nothing to say.
-        let mut pods = view.pods_on(rank).to_vec();
-        pods.sort_unstable_by(|a, b| by_name(view, *a, *b));
-        review = Review {
-            rank,
-            ..Review::default()
-        };
-        for at in pods {
-            inspect(view, policy, at, view.pod(at), cordon, &mut review);
+        review.moves += 1;
+        close |= traits.odd;
+        match view.cover(occupant.group) {
+            Cover::One(budget) if traits.covered && view.consumes(traits.ready, budget) => tally.add(budget),
+            Cover::Several => close |= traits.covered,
+            Cover::One(_) | Cover::None => {}
         }
     }
-    review.utilisation =
-        utilisation(node.allocatable.cpu, cpu).max(utilisation(node.allocatable.memory, memory));
-    review.load.sort_unstable();
-    for (budget, pods) in std::mem::take(&mut review.load) {
-        match review.load.last_mut() {
-            Some((last, sum)) if *last == budget => *sum += pods,
-            _ => review.load.push((budget, pods)),
+    let mut load: Vec<(u32, u32)> = Vec::new();
+    if close {
+        tally.drain().for_each(drop);
+        let drain = look(view, policy, rank);
+        review.moves = number(drain.movers.len());
+        review.blockers.clone_from(&drain.blockers);
+        load.clone_from(&drain.load);
+        if review.blockers.is_empty() {
+            review.drain = drain.into();
+        }
+    } else {
+        load.extend(tally.drain());
+    }
+    let mut spent: Vec<(u32, u32)> = Vec::new();
+    for (budget, pods) in load {
+        let allowed = view.budgets[budget as usize].allowed;
+        review.covered += pods;
+        review.rounds = review.rounds.max(rounds(pods, allowed));
+        if allowed <= 0 {
+            spent.push((budget, pods));
         }
     }
-    budgets_spent(view, &mut review);
+    spent.sort_unstable_by_key(|(budget, _)| view.budget_key(*budget));
+    let spent = spent
+        .into_iter()
+        .map(|(budget, pods)| exhausted(view, budget, pods));
 
     let mut own = Vec::new();
     if node.control_plane {
@@ -171,22 +243,42 @@ pub(super) fn review(view: &View<'_>, policy: &DrainPolicy, rank: u32) -> Review
             annotation: annotation.to_owned(),
         });
     }
-    if let Some((since, until)) = edge_away(node, autonomous_pod, view.now) {
+    if let Some((since, until)) = edge_away(node, place.autonomous > 0, view.now) {
         own.push(Blocker::EdgeDisconnected {
             since: since.and_then(second),
             until: until.and_then(second),
         });
     } else if let Ready::No { since, .. } = node.ready
-        && !review.movers.is_empty()
+        && review.moves > 0
     {
         own.push(Blocker::NodeNotReady {
             since: since.and_then(second),
-            pods: u32::try_from(review.movers.len()).unwrap_or(u32::MAX),
+            pods: review.moves,
         });
     }
     own.append(&mut review.blockers);
+    own.extend(spent);
     review.blockers = own;
     review
+}
+
+/// Looks at every pod of a node.
+fn look(view: &View<'_>, policy: &DrainPolicy, rank: u32) -> Drain {
+    let mut drain = Drain::default();
+    for at in view.pods_by_name(rank) {
+        inspect(view, policy, at, &mut drain);
+    }
+    drain.load.sort_unstable();
+    drain.load.dedup_by(|next, sum| {
+        let same = next.0 == sum.0;
+        if same {
+            sum.1 += next.1;
+        }
+        same
+    });
+    drain.hardest = drain.movers.iter().map(|mover| mover.pod).collect();
+    hardest_first(view, &mut drain.hardest);
+    drain
 }
 
 pub(super) fn by_name(view: &View<'_>, a: u32, b: u32) -> Ordering {
@@ -197,15 +289,9 @@ pub(super) fn by_name(view: &View<'_>, a: u32, b: u32) -> Ordering {
     key(a).cmp(&key(b))
 }
 
-fn inspect(
-    view: &View<'_>,
-    policy: &DrainPolicy,
-    at: u32,
-    pod: &PodRecord,
-    cordon: Option<Taint>,
-    review: &mut Review,
-) {
+fn inspect(view: &View<'_>, policy: &DrainPolicy, at: u32, drain: &mut Drain) {
     let model = view.model;
+    let pod = view.pod(at);
     let stays = match pod.class {
         _ if pod.phase == Phase::Terminal => Some(Stays::Finished),
         Class::Mirror => Some(Stays::Static),
@@ -214,7 +300,7 @@ fn inspect(
         Class::Ordinary => None,
     };
     if let Some(stays) = stays {
-        review.stays.push((at, stays));
+        drain.stays.push((at, stays));
         return;
     }
     let mut order = i32::from(pod.priority >= SYSTEM_PRIORITY);
@@ -227,38 +313,38 @@ fn inspect(
         None => {}
         Some((_, DrainAction::Evict { order: place })) => order = place,
         Some((_, DrainAction::Leave)) => {
-            review.stays.push((at, Stays::Rule));
+            drain.stays.push((at, Stays::Rule));
             return;
         }
-        Some((rule, DrainAction::Refuse)) => review.blockers.push(Blocker::Refused {
+        Some((rule, DrainAction::Refuse)) => drain.blockers.push(Blocker::Refused {
             pod: view.pod_name(at),
             rule: rule.name().to_owned(),
         }),
-        Some((_, DrainAction::WaitForCompletion)) => review.blockers.push(Blocker::WaitForCompletion {
+        Some((_, DrainAction::WaitForCompletion)) => drain.blockers.push(Blocker::WaitForCompletion {
             pod: view.pod_name(at),
         }),
     }
     let safe = pod.protection == Protection::SafeToEvict;
     match pod.protection {
-        Protection::Always(annotation) => review.blockers.push(Blocker::PodProtected {
+        Protection::Always(annotation) => drain.blockers.push(Blocker::PodProtected {
             pod: view.pod_name(at),
             annotation: annotation.to_owned(),
             until: None,
         }),
         Protection::Until(until) if until.is_none_or(|until| until > view.now) => {
-            review.blockers.push(Blocker::PodProtected {
+            drain.blockers.push(Blocker::PodProtected {
                 pod: view.pod_name(at),
                 annotation: "karpenter.sh/do-not-disrupt".to_owned(),
                 until: until.and_then(second),
             });
         }
-        Protection::OnCompletion => review.blockers.push(Blocker::WaitForCompletion {
+        Protection::OnCompletion => drain.blockers.push(Blocker::WaitForCompletion {
             pod: view.pod_name(at),
         }),
         Protection::None | Protection::SafeToEvict | Protection::Until(_) => {}
     }
     if pod.owner.is_none() && !safe && !policy.evict_unreplicated {
-        review.blockers.push(Blocker::Unreplicated {
+        drain.blockers.push(Blocker::Unreplicated {
             pod: view.pod_name(at),
         });
     }
@@ -266,21 +352,14 @@ fn inspect(
         && !safe
         && !policy.evict_local_storage
     {
-        review.blockers.push(Blocker::LocalStorage {
+        drain.blockers.push(Blocker::LocalStorage {
             pod: view.pod_name(at),
             volume: model.symbols[volume].to_owned(),
         });
     }
     let constraint = &model.constraints[pod.constraint];
-    let returns = match cordon {
-        Some(cordon) => constraint.tolerates(cordon),
-        None => constraint
-            .tolerations
-            .iter()
-            .any(|toleration| toleration.tolerates_everything()),
-    };
-    if returns {
-        review.blockers.push(Blocker::ToleratesCordon {
+    if constraint.tolerates(CORDON) {
+        drain.blockers.push(Blocker::ToleratesCordon {
             pod: view.pod_name(at),
         });
     }
@@ -295,7 +374,7 @@ fn inspect(
             Some(_) => None,
         };
         if let Some(volume) = unknown {
-            review.blockers.push(Blocker::VolumeUnknown {
+            drain.blockers.push(Blocker::VolumeUnknown {
                 pod: view.pod_name(at),
                 claim: model.symbols[*claim].to_owned(),
                 volume: volume.map(|volume| model.symbols[volume].to_owned()),
@@ -307,59 +386,38 @@ fn inspect(
         order,
         budget: None,
     };
-    match view.budgets_of(pod) {
-        [] => {}
-        [budget] => {
-            if view.consumes(pod, *budget) {
-                mover.budget = Some(*budget);
-                review.load.push((*budget, 1));
-            }
+    match view.cover(pod.group) {
+        Cover::One(budget) if pod.asks_budgets() && view.consumes(pod.ready, budget) => {
+            mover.budget = Some(budget);
+            drain.load.push((budget, 1));
         }
-        several => {
-            if consults_budget(pod) {
-                let mut budgets: Vec<_> = several.iter().map(|budget| view.budget_name(*budget)).collect();
-                budgets.sort_unstable();
-                review.blockers.push(Blocker::SeveralBudgets {
-                    pod: view.pod_name(at),
-                    budgets,
-                });
-            }
+        Cover::Several if pod.asks_budgets() => {
+            let several = view.budgets_of(pod.group).iter();
+            let mut budgets: Vec<_> = several.map(|budget| view.budget_name(*budget)).collect();
+            budgets.sort_unstable();
+            drain.blockers.push(Blocker::SeveralBudgets {
+                pod: view.pod_name(at),
+                budgets,
+            });
         }
+        Cover::One(_) | Cover::Several | Cover::None => {}
     }
-    review.movers.push(mover);
+    drain.movers.push(mover);
 }
 
-fn budgets_spent(view: &View<'_>, review: &mut Review) {
-    let mut spent = Vec::new();
-    for (budget, pods) in &review.load {
-        let state = &view.budgets[*budget as usize];
-        if state.allowed > 0 {
-            continue;
-        }
-        let name = view.budget_name(*budget);
-        spent.push(if state.sync_failed {
-            Blocker::BudgetSyncFailed {
-                budget: name,
-                pods: *pods,
-            }
-        } else {
-            Blocker::BudgetExhausted {
-                budget: name,
-                pods: *pods,
-                healthy: state.healthy,
-                desired: state.desired,
-                expected: state.expected,
-                until: state.leak_until.and_then(second),
-            }
-        });
+/// Why a budget that allows nothing does not.
+fn exhausted(view: &View<'_>, budget: u32, pods: u32) -> Blocker {
+    let state = &view.budgets[budget as usize];
+    let budget = view.budget_name(budget);
+    if state.sync_failed {
+        return Blocker::BudgetSyncFailed { budget, pods };
     }
-    spent.sort_by(|a, b| budget_key(a).cmp(&budget_key(b)));
-    review.blockers.append(&mut spent);
-}
-
-fn budget_key(blocker: &Blocker) -> Option<&super::ObjectName> {
-    match blocker {
-        Blocker::BudgetExhausted { budget, .. } | Blocker::BudgetSyncFailed { budget, .. } => Some(budget),
-        _ => None,
+    Blocker::BudgetExhausted {
+        budget,
+        pods,
+        healthy: state.healthy,
+        desired: state.desired,
+        expected: state.expected,
+        until: state.leak_until(),
     }
 }

@@ -1,9 +1,12 @@
 //! Which candidates go.
 
+use jiff::Timestamp;
+
 use super::{
     Blocker, DrainPolicy,
-    candidate::{Review, by_name},
-    replay::{Outcome, replay},
+    candidate::{Reviews, by_name},
+    replay::replay,
+    settle::Outcome,
     stage::{Preference, Stage},
     view::View,
 };
@@ -30,19 +33,20 @@ pub(super) fn choose<'v, 'm>(
     view: &'v View<'m>,
     policy: &DrainPolicy,
     asked: u32,
-    reviews: Vec<Review>,
-) -> Outcome {
+    reviews: Reviews<'v, 'm>,
+    closes: Option<Timestamp>,
+) -> Outcome<'v, 'm> {
     let mut stage = Stage::new(view);
     let asked = asked as usize;
     let mut refused: Map<u32, Vec<Blocker>> = Map::default();
-    let free: Vec<usize> = (0..reviews.len())
-        .filter(|at| reviews[*at].blockers.is_empty())
+    let free: Vec<usize> = (0..reviews.rows.len())
+        .filter(|at| reviews.rows[*at].blockers.is_empty())
         .collect();
     loop {
         let open: Vec<usize> = free
             .iter()
             .copied()
-            .filter(|at| !refused.contains_key(&reviews[*at].rank))
+            .filter(|at| !refused.contains_key(&reviews.rank(*at)))
             .collect();
         let mut chosen = Chosen::default();
         for preference in [Preference::Spread, Preference::Pack] {
@@ -58,12 +62,16 @@ pub(super) fn choose<'v, 'm>(
             exhaustive(&mut stage, &reviews, &open, asked.min(open.len()), &mut chosen);
         }
         stage.undo_to(0);
-        match replay(view, policy, &mut stage, &reviews, &chosen) {
-            Ok(played) => {
+        match replay(policy, &mut stage, &reviews, &chosen) {
+            Ok(mut played) => {
                 let mut failed = chosen.failed;
                 failed.extend(refused);
                 let stuck = beside(&mut stage, &reviews, &chosen.nodes, &failed);
-                return Outcome::new(view, played, &chosen.nodes, reviews, failed, stuck);
+                if let Some(closes) = closes {
+                    let late = played.trim(view, policy, &reviews, closes);
+                    failed.extend(late.into_iter().map(|(rank, blocker)| (rank, vec![blocker])));
+                }
+                return Outcome::new(played, &chosen.nodes, reviews, failed, stuck, closes);
             }
             // A node that fits at no moment of any order is out; the rest is chosen again without it.
             Err((rank, blockers)) => {
@@ -78,7 +86,7 @@ pub(super) fn choose<'v, 'm>(
 /// chosen nodes are gone, for as many nodes as leaves the plan fast.
 pub(super) fn beside(
     stage: &mut Stage<'_, '_>,
-    reviews: &[Review],
+    reviews: &Reviews<'_, '_>,
     chosen: &[usize],
     failed: &Map<u32, Vec<Blocker>>,
 ) -> Map<u32, Vec<Blocker>> {
@@ -88,16 +96,16 @@ pub(super) fn beside(
     } else {
         EXPLAINED / 8
     };
-    let mut goes = vec![false; reviews.len()];
+    let mut goes = vec![false; reviews.rows.len()];
     chosen.iter().for_each(|at| goes[*at] = true);
-    let untried = (0..reviews.len())
-        .filter(|at| !goes[*at] && failed.get(&reviews[*at].rank).is_none_or(Vec::is_empty))
+    let untried = (0..reviews.rows.len())
+        .filter(|at| !goes[*at] && failed.get(&reviews.rank(*at)).is_none_or(Vec::is_empty))
         .take(limit);
     for at in untried {
         let mark = stage.mark();
-        stage.cordon(reviews[at].rank, true);
-        if let Err(blockers) = empty(stage, &reviews[at], Preference::Spread, true) {
-            stuck.insert(reviews[at].rank, blockers);
+        stage.cordon(reviews.rank(at), true);
+        if let Err(blockers) = empty(stage, reviews, at, Preference::Spread, true) {
+            stuck.insert(reviews.rank(at), blockers);
         }
         stage.undo_to(mark);
     }
@@ -115,7 +123,7 @@ pub(super) struct Chosen {
 
 fn greedy(
     stage: &mut Stage<'_, '_>,
-    reviews: &[Review],
+    reviews: &Reviews<'_, '_>,
     open: &[usize],
     asked: usize,
     preference: Preference,
@@ -125,17 +133,17 @@ fn greedy(
     let mut queue = open.iter().copied();
     let mut batch: Vec<usize> = queue.by_ref().take(asked).collect();
     // All of them are closed before the first is emptied, so that nothing moves onto one that goes later.
-    batch.iter().for_each(|at| stage.cordon(reviews[*at].rank, true));
+    batch.iter().for_each(|at| stage.cordon(reviews.rank(*at), true));
     let mut later: Vec<usize> = Vec::new();
     while !batch.is_empty() {
         for at in std::mem::take(&mut batch) {
-            if empty(stage, &reviews[at], preference, false).is_ok() {
+            if empty(stage, reviews, at, preference, false).is_ok() {
                 chosen.nodes.push(at);
             } else {
-                stage.cordon(reviews[at].rank, false);
+                stage.cordon(reviews.rank(at), false);
                 later.push(at);
                 if let Some(next) = queue.next() {
-                    stage.cordon(reviews[next].rank, true);
+                    stage.cordon(reviews.rank(next), true);
                     batch.push(next);
                 }
             }
@@ -144,25 +152,25 @@ fn greedy(
     // Nodes that failed are room for others now, so a second look may help; what still fails is explained.
     for at in later {
         if chosen.nodes.len() < asked {
-            stage.cordon(reviews[at].rank, true);
-            match empty(stage, &reviews[at], preference, true) {
+            stage.cordon(reviews.rank(at), true);
+            match empty(stage, reviews, at, preference, true) {
                 Ok(()) => chosen.nodes.push(at),
                 Err(blockers) => {
-                    stage.cordon(reviews[at].rank, false);
-                    chosen.failed.insert(reviews[at].rank, blockers);
+                    stage.cordon(reviews.rank(at), false);
+                    chosen.failed.insert(reviews.rank(at), blockers);
                 }
             }
         } else {
-            chosen.failed.insert(reviews[at].rank, Vec::new());
+            chosen.failed.insert(reviews.rank(at), Vec::new());
         }
     }
     record_landing(stage, reviews, &mut chosen);
     chosen
 }
 
-fn record_landing(stage: &Stage<'_, '_>, reviews: &[Review], chosen: &mut Chosen) {
+fn record_landing(stage: &Stage<'_, '_>, reviews: &Reviews<'_, '_>, chosen: &mut Chosen) {
     for at in &chosen.nodes {
-        for mover in &reviews[*at].movers {
+        for mover in &reviews.drain(*at).movers {
             chosen.landing.insert(mover.pod, stage.node_of(mover.pod));
         }
     }
@@ -172,14 +180,18 @@ fn record_landing(stage: &Stage<'_, '_>, reviews: &[Review], chosen: &mut Chosen
 /// way, if that is asked for.
 fn empty(
     stage: &mut Stage<'_, '_>,
-    review: &Review,
+    reviews: &Reviews<'_, '_>,
+    at: usize,
     preference: Preference,
     explain: bool,
 ) -> Result<(), Vec<Blocker>> {
     let start = stage.mark();
-    let mut pods: Vec<u32> = review.movers.iter().map(|mover| mover.pod).collect();
-    pods.extend_from_slice(stage.arrived(review.rank));
-    hardest_first(stage.view, &mut pods);
+    let rank = reviews.rank(at);
+    let mut pods = reviews.drain(at).hardest.clone();
+    if !stage.arrived(rank).is_empty() {
+        pods.extend_from_slice(stage.arrived(rank));
+        hardest_first(stage.view, &mut pods);
+    }
     pods.iter().for_each(|pod| stage.lift(*pod));
     let lifted = stage.mark();
     let second = match preference {
@@ -191,14 +203,14 @@ fn empty(
             .iter()
             .all(|pod| stage.place(*pod, preference, None).is_some())
         {
-            stage.remove_node(review.rank);
+            stage.remove_node(rank);
             return Ok(());
         }
         stage.undo_to(lifted);
     }
     let mut dead_ends = DEAD_ENDS;
     if stage.view.len() <= TIGHT && pods.len() <= 24 && fit(stage, &pods, &mut dead_ends) {
-        stage.remove_node(review.rank);
+        stage.remove_node(rank);
         return Ok(());
     }
     stage.undo_to(lifted);
@@ -280,7 +292,7 @@ pub(super) fn hardest_first(view: &View<'_>, pods: &mut [u32]) {
 /// Tries every combination, the largest and then the most preferred first.
 fn exhaustive(
     stage: &mut Stage<'_, '_>,
-    reviews: &[Review],
+    reviews: &Reviews<'_, '_>,
     open: &[usize],
     asked: usize,
     chosen: &mut Chosen,
@@ -297,8 +309,8 @@ fn exhaustive(
             if let Some(mut found) = all_go(stage, reviews, &combination) {
                 for at in open {
                     if !combination.contains(at) {
-                        let why = chosen.failed.remove(&reviews[*at].rank).unwrap_or_default();
-                        found.failed.insert(reviews[*at].rank, why);
+                        let why = chosen.failed.remove(&reviews.rank(*at)).unwrap_or_default();
+                        found.failed.insert(reviews.rank(*at), why);
                     }
                 }
                 *chosen = found;
@@ -311,15 +323,15 @@ fn exhaustive(
     }
 }
 
-fn all_go(stage: &mut Stage<'_, '_>, reviews: &[Review], combination: &[usize]) -> Option<Chosen> {
+fn all_go(stage: &mut Stage<'_, '_>, reviews: &Reviews<'_, '_>, combination: &[usize]) -> Option<Chosen> {
     for preference in [Preference::Spread, Preference::Pack] {
         stage.undo_to(0);
         combination
             .iter()
-            .for_each(|at| stage.cordon(reviews[*at].rank, true));
+            .for_each(|at| stage.cordon(reviews.rank(*at), true));
         if combination
             .iter()
-            .all(|at| empty(stage, &reviews[*at], preference, false).is_ok())
+            .all(|at| empty(stage, reviews, *at, preference, false).is_ok())
         {
             let mut chosen = Chosen {
                 nodes: combination.to_vec(),

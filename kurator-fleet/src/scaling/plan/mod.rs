@@ -11,6 +11,8 @@
 mod candidate;
 mod choose;
 mod crowd;
+mod ladder;
+mod ledger;
 mod order;
 mod outcome;
 mod policy;
@@ -18,14 +20,17 @@ mod reason;
 mod replay;
 mod rule;
 mod scale_up;
+mod settle;
 mod stage;
-pub(crate) mod view;
+mod view;
 mod waves;
+mod window;
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+pub use ledger::BudgetState;
 pub use order::{Candidate, CandidateOrder, Order};
 pub use outcome::{
     BoundBy, CriticalBudget, LowerBound, NodeDrain, Note, PlanDiff, PlanSummary, PodMove, PodStay,
@@ -35,11 +40,14 @@ pub use policy::{DrainPolicy, ScaleDown, Target};
 pub use reason::{Blocker, ObjectName, Refusals};
 pub use rule::{DrainAction, DrainPod, DrainRule};
 pub use scale_up::{GroupIncrease, NodeGroup, ScaleUpError, ScaleUpPlan, Unplaced};
+pub use window::{Window, WindowError};
 
 use self::{
-    candidate::{Review, edge_away, review},
+    candidate::{Reviews, edge_away},
+    settle::Outcome,
     stage::Stage,
     view::View,
+    window::{Hours, hours},
 };
 use super::model::{
     Model,
@@ -116,44 +124,37 @@ impl Model {
         };
         let asked = asked(&view, request)?;
         let considered = considered(&view, request)?;
-        let mut reviews: Vec<Review> = considered
-            .iter()
-            .map(|rank| review(&view, policy, *rank))
-            .collect();
+        let mut reviews = Reviews::new(&view, policy, &considered);
 
+        let mut held = Vec::new();
+        let mut until = None;
+        let mut closes = None;
         if let Some(blocker) = unhealthy(&view, policy, now) {
-            let until = match &blocker {
+            until = match &blocker {
                 Blocker::ClusterUnhealthy { until, .. } => Some(*until),
                 _ => None,
             };
+            held.push(blocker);
+        }
+        match hours(&policy.windows, now) {
+            Hours::Open { until } => closes = until,
+            Hours::Closed { until: opens } => {
+                held.push(Blocker::WindowClosed { until: opens });
+                // Windows that never open will be looked at again as an unhealthy cluster is.
+                until = until.max(opens).or_else(|| Some(recheck(policy, now)));
+            }
+        }
+        if !held.is_empty() {
             let mut stage = Stage::new(&view);
-            let mut stuck = choose::beside(&mut stage, &reviews, &[], &Map::default());
-            let skipped = reviews
-                .into_iter()
-                .map(|mut review| {
-                    // An edge node out of reach is left alone whatever the others do.
-                    let first = review
-                        .blockers
-                        .iter()
-                        .position(|blocker| !matches!(blocker, Blocker::EdgeDisconnected { .. }))
-                        .unwrap_or(review.blockers.len());
-                    review.blockers.insert(first, blocker.clone());
-                    review
-                        .blockers
-                        .append(&mut stuck.remove(&review.rank).unwrap_or_default());
-                    (review.rank, review.blockers)
-                })
-                .collect();
-            return Ok(replay::Outcome::nothing(&view, policy, asked, skipped, until));
+            let stuck = choose::beside(&mut stage, &reviews, &[], &Map::default());
+            let outcome = Outcome::held(reviews, &held, stuck, until);
+            return Ok(outcome.into_plan(&view, policy, asked, &Map::default()));
         }
 
-        sort(
-            &view,
-            policy,
-            &mut reviews,
-            matches!(request.target, Target::Nodes(_)),
-        );
-        let outcome = choose::choose(&view, policy, asked, reviews);
+        if !matches!(request.target, Target::Nodes(_)) {
+            sort(policy, &mut reviews);
+        }
+        let outcome = choose::choose(&view, policy, asked, reviews, closes);
         Ok(outcome.into_plan(&view, policy, asked, &surges))
     }
 }
@@ -172,6 +173,12 @@ fn asked(view: &View<'_>, request: &ScaleDown) -> Result<u32, PlanError> {
             field: "desired",
             value: *count,
         }),
+        Target::Desired(count) if request.quota.is_some_and(|quota| *count > i64::from(quota)) => {
+            Err(PlanError::AboveQuota {
+                desired: *count,
+                quota: request.quota.unwrap_or_default(),
+            })
+        }
         Target::Remove(count) => match u32::try_from(*count) {
             Ok(count) if count <= workers => Ok(count),
             _ => Err(PlanError::TooMany {
@@ -206,6 +213,7 @@ fn considered(view: &View<'_>, request: &ScaleDown) -> Result<Vec<u32>, PlanErro
         Target::Desired(_) | Target::Remove(_) => among.clone().unwrap_or_else(|| view.ranks().collect()),
     };
     if let Some(among) = among {
+        let among: BTreeSet<u32> = among.into_iter().collect();
         all.retain(|rank| among.contains(rank));
     }
     Ok(all)
@@ -227,18 +235,28 @@ fn unhealthy(view: &View<'_>, policy: &DrainPolicy, now: Timestamp) -> Option<Bl
         unready,
         total,
         max_percent: policy.max_unready_percent,
-        until: Timestamp::from_second(now.as_second().saturating_add(policy.recheck_seconds)).unwrap_or(now),
+        until: recheck(policy, now),
     })
 }
 
+/// When to look again at a cluster that may not lose a node now.
+fn recheck(policy: &DrainPolicy, now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second().saturating_add(policy.recheck_seconds)).unwrap_or(now)
+}
+
 /// The preferred first; ranks are in the order of names, so they break ties.
-fn sort(view: &View<'_>, policy: &DrainPolicy, reviews: &mut [Review], named: bool) {
-    if named {
-        return;
+fn sort(policy: &DrainPolicy, reviews: &mut Reviews<'_, '_>) {
+    let width = policy.order.len();
+    let mut keys: Vec<i64> = Vec::with_capacity(reviews.rows.len() * width);
+    for candidate in (0..reviews.rows.len()).filter_map(|at| reviews.candidate(at)) {
+        keys.extend(policy.order.iter().map(|order| order.key(&candidate)));
     }
-    reviews.sort_by_cached_key(|review| {
-        let candidate = review.candidate(view);
-        let keys: Vec<i64> = policy.order.iter().map(|order| order.key(&candidate)).collect();
-        (keys, review.rank)
-    });
+    let key = |at: usize| &keys[at * width..(at + 1) * width];
+    let mut order: Vec<usize> = (0..reviews.rows.len()).collect();
+    order.sort_unstable_by(|a, b| key(*a).cmp(key(*b)).then(reviews.rank(*a).cmp(&reviews.rank(*b))));
+    let mut rows: Vec<Option<_>> = std::mem::take(&mut reviews.rows).into_iter().map(Some).collect();
+    reviews.rows = order
+        .into_iter()
+        .filter_map(|at| rows.get_mut(at)?.take())
+        .collect();
 }

@@ -35,8 +35,12 @@ pub struct ScaleDownPlan {
     pub surges: Vec<Surge>,
     /// What the executor will have to wait for, or the reader should know.
     pub notes: Vec<Note>,
-    /// Set if there is no plan because of the state of the cluster as a whole, with when to look again.
+    /// Set if there is no plan because the cluster as a whole is not well or no [window](super::Window) is open, with
+    /// when to look again.
     pub blocked_until: Option<Timestamp>,
+    /// When nodes may no longer be drained, if the policy has [windows](super::Window): no wave is to start after it.
+    #[serde(default)]
+    pub closes: Option<Timestamp>,
 }
 
 /// Nodes that are drained together.
@@ -412,6 +416,9 @@ impl fmt::Display for ScaleDownPlan {
         }
         if let Some(until) = self.blocked_until {
             writeln!(f, "No plan now; look again at {until}.")?;
+        }
+        if let Some(closes) = self.closes {
+            writeln!(f, "No wave starts after {closes}, when the window closes.")?;
         }
         for note in &self.notes {
             writeln!(f, "Note: {note}.")?;

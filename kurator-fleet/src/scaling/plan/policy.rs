@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use super::{
     order::{CandidateOrder, Order},
     rule::DrainRule,
+    window::Window,
 };
 
 /// Which nodes to remove.
@@ -27,6 +28,8 @@ pub struct ScaleDown {
     pub target: Target,
     /// Only among these; `None` for all.
     pub candidates: Option<BTreeSet<String>>,
+    /// The most worker nodes there may be; only a desired number is held against it.
+    pub quota: Option<u32>,
 }
 
 impl ScaleDown {
@@ -35,6 +38,7 @@ impl ScaleDown {
         Self {
             target: Target::Remove(count),
             candidates: None,
+            quota: None,
         }
     }
 
@@ -43,6 +47,7 @@ impl ScaleDown {
         Self {
             target: Target::Desired(count),
             candidates: None,
+            quota: None,
         }
     }
 
@@ -51,6 +56,16 @@ impl ScaleDown {
         Self {
             target: Target::Nodes(nodes.into_iter().map(Into::into).collect()),
             candidates: None,
+            quota: None,
+        }
+    }
+
+    /// Refuse a desired number of worker nodes above this.
+    #[must_use]
+    pub fn within(self, quota: u32) -> Self {
+        Self {
+            quota: Some(quota),
+            ..self
         }
     }
 
@@ -88,6 +103,9 @@ pub struct DrainPolicy {
     pub order: Vec<Arc<dyn CandidateOrder>>,
     /// Rules of the host about single pods; the first that has an answer decides.
     pub rules: Vec<Arc<dyn DrainRule>>,
+    /// When nodes may be drained; without any, always. Nodes may be drained while no closed window runs, and an open
+    /// one does if there are open ones at all.
+    pub windows: Vec<Window>,
 }
 
 impl Default for DrainPolicy {
@@ -107,6 +125,7 @@ impl Default for DrainPolicy {
                 Arc::new(Order::Oldest),
             ],
             rules: Vec::new(),
+            windows: Vec::new(),
         }
     }
 }
@@ -131,6 +150,13 @@ impl DrainPolicy {
     #[must_use]
     pub fn with_rule(mut self, rule: impl DrainRule + 'static) -> Self {
         self.rules.push(Arc::new(rule));
+        self
+    }
+
+    /// Adds a time in which nodes may, or may not, be drained.
+    #[must_use]
+    pub fn with_window(mut self, window: Window) -> Self {
+        self.windows.push(window);
         self
     }
 
@@ -177,6 +203,7 @@ impl fmt::Debug for DrainPolicy {
                 "rules",
                 &self.rules.iter().map(|rule| rule.name()).collect::<Vec<_>>(),
             )
+            .field("windows", &self.windows)
             .finish()
     }
 }

@@ -225,6 +225,18 @@ pub enum Blocker {
         /// The pod.
         pod: ObjectName,
     },
+    /// Nodes may not be drained at this time of day, week or year.
+    WindowClosed {
+        /// When they may, if ever.
+        until: Option<Timestamp>,
+    },
+    /// The time in which nodes may be drained ends before it would be this node's turn.
+    WindowTooShort {
+        /// When it ends.
+        closes: Timestamp,
+        /// Place of its wave, from 1.
+        wave: u32,
+    },
 }
 
 impl Blocker {
@@ -272,6 +284,11 @@ impl Blocker {
                 "add persistentvolumeclaims and persistentvolumes to what the planner is given".into()
             }
             Self::WaitForCompletion { .. } => "wait until the pod has finished".into(),
+            Self::WindowClosed { until: Some(until) } => format!("wait until {until}, or open a window"),
+            Self::WindowClosed { until: None } => "open a window: those there are never open".into(),
+            Self::WindowTooShort { .. } => {
+                "plan again when the window opens next, lengthen it, or drain more nodes at once".into()
+            }
         }
     }
 }
@@ -297,6 +314,8 @@ impl Reason for Blocker {
             Self::Unreplicated { .. } => "Unreplicated",
             Self::VolumeUnknown { .. } => "VolumeUnknown",
             Self::WaitForCompletion { .. } => "WaitForCompletion",
+            Self::WindowClosed { .. } => "WindowClosed",
+            Self::WindowTooShort { .. } => "WindowTooShort",
         }
     }
 }
@@ -377,6 +396,10 @@ impl fmt::Display for Blocker {
                 None => write!(f, "claim {claim} of pod {pod} is not known"),
             },
             Self::WaitForCompletion { pod } => write!(f, "pod {pod} asks to be left until it has finished"),
+            Self::WindowClosed { .. } => f.write_str("no window in which nodes may be drained is open"),
+            Self::WindowTooShort { closes, wave } => {
+                write!(f, "it would go in wave {wave}, and the window closes at {closes}")
+            }
         }
     }
 }

@@ -3,13 +3,12 @@
 use jiff::Timestamp;
 
 use super::{
-    Blocker, BoundBy, CriticalBudget, DrainPolicy, LowerBound, NodeDrain, Note, PodMove, PodStay,
-    ScaleDownPlan, Skipped, StayReason, Surge, Wave,
-    candidate::{Review, Stays, by_name, rounds},
-    choose::{Chosen, hardest_first, no_room, number},
+    Blocker, DrainPolicy,
+    candidate::{Reviews, rounds},
+    choose::{Chosen, no_room},
     stage::{Preference, Stage},
     view::View,
-    waves::{By, Capacity, Item, lower_bound, pack},
+    waves::{Capacity, Item, pack},
 };
 use crate::scaling::model::symbols::Map;
 
@@ -19,26 +18,84 @@ const REPAIRS: u32 = 64;
 /// Waves of places in the list of reviews, with the landing of every pod.
 #[derive(Debug)]
 pub(super) struct Played {
-    waves: Vec<Vec<usize>>,
-    landing: Map<u32, u32>,
+    pub(super) waves: Vec<Vec<usize>>,
+    pub(super) landing: Map<u32, u32>,
     /// Waves that were enough before places were looked at.
-    packed: usize,
-    load: Load,
+    pub(super) packed: usize,
+    pub(super) load: Load,
+}
+
+impl Played {
+    /// Nobody moves.
+    pub(super) fn nothing() -> Self {
+        Self {
+            waves: Vec::new(),
+            landing: Map::default(),
+            packed: 0,
+            load: Load::default(),
+        }
+    }
+
+    /// Drops the waves that would not start before nodes may no longer be drained. Their nodes, with the wave.
+    pub(super) fn trim(
+        &mut self,
+        view: &View<'_>,
+        policy: &DrainPolicy,
+        reviews: &Reviews<'_, '_>,
+        closes: Timestamp,
+    ) -> Vec<(u32, Blocker)> {
+        let left = closes.as_second().saturating_sub(view.now);
+        let mut taken = 0i64;
+        let mut in_time = 0;
+        for wave in &self.waves {
+            if taken >= left {
+                break;
+            }
+            in_time += 1;
+            taken = taken.saturating_add(
+                i64::from(wave_rounds(view, reviews, wave)) * i64::from(policy.round_seconds),
+            );
+        }
+        let late: Vec<(u32, Blocker)> = (1..)
+            .zip(&self.waves)
+            .skip(in_time)
+            .flat_map(|(wave, nodes)| nodes.iter().map(move |at| (wave, *at)))
+            .map(|(wave, at)| (reviews.rank(at), Blocker::WindowTooShort { closes, wave }))
+            .collect();
+        if late.is_empty() {
+            return late;
+        }
+        self.waves.truncate(in_time);
+        self.packed = self.packed.min(in_time);
+        let mut nodes: Vec<usize> = self.waves.iter().flatten().copied().collect();
+        nodes.sort_unstable_by_key(|at| reviews.rank(*at));
+        self.load = load(view, reviews, &nodes, policy.max_parallel);
+        late
+    }
+}
+
+/// Rounds of evictions a wave takes.
+fn wave_rounds(view: &View<'_>, reviews: &Reviews<'_, '_>, wave: &[usize]) -> u32 {
+    let budgets = wave.iter().flat_map(|at| &reviews.drain(*at).load);
+    budgets
+        .map(|(budget, pods)| rounds(*pods, view.budgets[*budget as usize].allowed))
+        .max()
+        .unwrap_or(1)
 }
 
 /// The nodes as items, with budgets numbered in the order of their names: rows depend on the order of arrival.
 #[derive(Debug, Default)]
-struct Load {
-    items: Vec<Item>,
-    capacity: Capacity,
+pub(super) struct Load {
+    pub(super) items: Vec<Item>,
+    pub(super) capacity: Capacity,
     /// Row of each budget number.
-    rows: Vec<u32>,
+    pub(super) rows: Vec<u32>,
 }
 
-fn load(view: &View<'_>, reviews: &[Review], nodes: &[usize], parallel: u32) -> Load {
+fn load(view: &View<'_>, reviews: &Reviews<'_, '_>, nodes: &[usize], parallel: u32) -> Load {
     let mut rows: Vec<u32> = nodes
         .iter()
-        .flat_map(|at| &reviews[*at].load)
+        .flat_map(|at| &reviews.drain(*at).load)
         .map(|(budget, _)| *budget)
         .collect();
     rows.sort_unstable();
@@ -53,7 +110,8 @@ fn load(view: &View<'_>, reviews: &[Review], nodes: &[usize], parallel: u32) -> 
     let items = nodes
         .iter()
         .map(|at| {
-            let mut load: Vec<(u32, u32)> = reviews[*at]
+            let mut load: Vec<(u32, u32)> = reviews
+                .drain(*at)
                 .load
                 .iter()
                 .filter_map(|(row, pods)| Some((*number_of.get(row)?, (*pods).min(cap(*row)))))
@@ -75,15 +133,15 @@ fn load(view: &View<'_>, reviews: &[Review], nodes: &[usize], parallel: u32) -> 
 /// Packs and plays. A pod that fits nowhere at its time puts its node into a wave of its own at the end; one that is
 /// alone and still fits nowhere is returned with the reasons.
 pub(super) fn replay(
-    view: &View<'_>,
     policy: &DrainPolicy,
     stage: &mut Stage<'_, '_>,
-    reviews: &[Review],
+    reviews: &Reviews<'_, '_>,
     chosen: &Chosen,
 ) -> Result<Played, (u32, Vec<Blocker>)> {
+    let view = stage.view;
     // Places in order of name, so that the packing does not depend on how the nodes were found.
     let mut nodes = chosen.nodes.clone();
-    nodes.sort_unstable_by_key(|at| reviews[*at].rank);
+    nodes.sort_unstable_by_key(|at| reviews.rank(*at));
     let load = load(view, reviews, &nodes, policy.max_parallel);
     let packed = pack(&load.items, &load.capacity);
     let enough = packed.len();
@@ -94,16 +152,15 @@ pub(super) fn replay(
     let mut repairs = REPAIRS;
     'again: loop {
         stage.undo_to(0);
-        nodes.iter().for_each(|at| stage.cordon(reviews[*at].rank, true));
+        nodes.iter().for_each(|at| stage.cordon(reviews.rank(*at), true));
         let mut landing = Map::default();
         for number in 0..waves.len() {
             let wave = waves[number].clone();
             for at in &wave {
-                reviews[*at].movers.iter().for_each(|mover| stage.lift(mover.pod));
+                reviews.drain(*at).hardest.iter().for_each(|pod| stage.lift(*pod));
             }
             for at in &wave {
-                let mut pods: Vec<u32> = reviews[*at].movers.iter().map(|mover| mover.pod).collect();
-                hardest_first(view, &mut pods);
+                let pods = &reviews.drain(*at).hardest;
                 for (done, pod) in pods.iter().enumerate() {
                     let wish = chosen.landing.get(pod).copied();
                     let place = stage
@@ -120,11 +177,11 @@ pub(super) fn replay(
                         continue 'again;
                     }
                     let blockers = no_room(stage, &pods[done..], Preference::Spread);
-                    return Err((reviews[*at].rank, blockers));
+                    return Err((reviews.rank(*at), blockers));
                 }
             }
             // What has been drained is gone before the next wave starts.
-            wave.iter().for_each(|at| stage.remove_node(reviews[*at].rank));
+            wave.iter().for_each(|at| stage.remove_node(reviews.rank(*at)));
         }
         return Ok(Played {
             waves,
@@ -132,280 +189,5 @@ pub(super) fn replay(
             packed: enough,
             load,
         });
-    }
-}
-
-/// What was decided, before it is put into words.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    played: Played,
-    reviews: Vec<Review>,
-    skipped: Vec<(u32, Vec<Blocker>)>,
-    until: Option<Timestamp>,
-}
-
-impl Outcome {
-    pub(super) fn new(
-        view: &View<'_>,
-        played: Played,
-        chosen: &[usize],
-        reviews: Vec<Review>,
-        mut failed: Map<u32, Vec<Blocker>>,
-        mut stuck: Map<u32, Vec<Blocker>>,
-    ) -> Self {
-        let mut gone = vec![false; view.len()];
-        chosen
-            .iter()
-            .for_each(|at| gone[reviews[*at].rank as usize] = true);
-        let mut skipped = Vec::new();
-        let mut place = 0;
-        for review in &reviews {
-            let mut blockers = review.blockers.clone();
-            if blockers.is_empty() {
-                place += 1;
-            }
-            if gone[review.rank as usize] {
-                continue;
-            }
-            if blockers.is_empty() {
-                blockers = failed.remove(&review.rank).unwrap_or_default();
-            }
-            if blockers.is_empty() {
-                blockers.push(Blocker::NotNeeded {
-                    chosen: number(chosen.len()),
-                    place,
-                });
-            }
-            blockers.append(&mut stuck.remove(&review.rank).unwrap_or_default());
-            skipped.push((review.rank, blockers));
-        }
-        Self {
-            played,
-            reviews,
-            skipped,
-            until: None,
-        }
-    }
-
-    /// A plan that does nothing.
-    pub(super) fn nothing(
-        view: &View<'_>,
-        policy: &DrainPolicy,
-        asked: u32,
-        skipped: Vec<(u32, Vec<Blocker>)>,
-        until: Option<Timestamp>,
-    ) -> ScaleDownPlan {
-        let outcome = Self {
-            played: Played {
-                waves: Vec::new(),
-                landing: Map::default(),
-                packed: 0,
-                load: Load::default(),
-            },
-            reviews: Vec::new(),
-            skipped,
-            until,
-        };
-        outcome.into_plan(view, policy, asked, &Map::default())
-    }
-
-    pub(super) fn into_plan(
-        self,
-        view: &View<'_>,
-        policy: &DrainPolicy,
-        asked: u32,
-        surged: &Map<u32, Surge>,
-    ) -> ScaleDownPlan {
-        let reviews = &self.reviews;
-        let mut nodes: Vec<usize> = self.played.waves.iter().flatten().copied().collect();
-        nodes.sort_unstable_by_key(|at| reviews[*at].rank);
-        let mut skipped = self.skipped;
-        skipped.sort_unstable_by_key(|(rank, _)| *rank);
-
-        let mut budgets: Vec<(u32, u32)> = nodes
-            .iter()
-            .flat_map(|at| reviews[*at].load.iter().copied())
-            .collect();
-        budgets.sort_unstable();
-        budgets.dedup_by(|next, sum| {
-            let same = next.0 == sum.0;
-            if same {
-                sum.1 += next.1;
-            }
-            same
-        });
-        let found = number(nodes.len());
-        let mut notes = Vec::new();
-        if found < asked {
-            notes.push(Note::Fewer { asked, found });
-        }
-        for (budget, _) in &budgets {
-            let status = view
-                .model
-                .budgets
-                .get(*budget)
-                .map(|record| record.status.as_ref());
-            match status {
-                Some(None) => notes.push(Note::UnsyncedBudget {
-                    budget: view.budget_name(*budget),
-                }),
-                Some(Some(status)) if status.stale => notes.push(Note::StaleBudget {
-                    budget: view.budget_name(*budget),
-                }),
-                _ => {}
-            }
-        }
-        notes.sort_unstable();
-        let mut surges: Vec<Surge> = budgets
-            .iter()
-            .filter_map(|(budget, _)| surged.get(budget).cloned())
-            .collect();
-        surges.sort_unstable_by(|a, b| (&a.deployment, &a.budget).cmp(&(&b.deployment, &b.budget)));
-
-        let bound = bound(
-            view,
-            policy,
-            &self.played.load,
-            &nodes,
-            &budgets,
-            self.played.packed,
-        );
-        let waves = self
-            .played
-            .waves
-            .iter()
-            .map(|wave| {
-                let mut wave = wave.clone();
-                wave.sort_unstable_by_key(|at| reviews[*at].rank);
-                let nodes: Vec<NodeDrain> = wave
-                    .iter()
-                    .map(|at| node_drain(view, &reviews[*at], &self.played.landing))
-                    .collect();
-                let rounds = nodes
-                    .iter()
-                    .flat_map(|node| &node.moves)
-                    .map(|step| step.round)
-                    .max()
-                    .unwrap_or(1);
-                Wave { nodes, rounds }
-            })
-            .collect();
-        ScaleDownPlan {
-            asked,
-            remove: nodes
-                .iter()
-                .map(|at| view.node_name(reviews[*at].rank).to_owned())
-                .collect(),
-            waves,
-            bound,
-            skipped: skipped
-                .into_iter()
-                .map(|(rank, blockers)| Skipped {
-                    node: view.node_name(rank).to_owned(),
-                    blockers,
-                })
-                .collect(),
-            surges,
-            notes,
-            blocked_until: self.until,
-        }
-    }
-}
-
-fn bound(
-    view: &View<'_>,
-    policy: &DrainPolicy,
-    load: &Load,
-    nodes: &[usize],
-    budgets: &[(u32, u32)],
-    found: usize,
-) -> LowerBound {
-    let bound = lower_bound(&load.items, &load.capacity, found);
-    let critical = budgets
-        .iter()
-        .map(|(budget, pods)| {
-            (
-                rounds(*pods, view.budgets[*budget as usize].allowed),
-                *budget,
-                *pods,
-            )
-        })
-        .max_by(|a, b| {
-            a.0.cmp(&b.0)
-                .then_with(|| view.budget_key(b.1).cmp(&view.budget_key(a.1)))
-        });
-    let rounds = critical.map_or(u32::from(!nodes.is_empty()), |(rounds, ..)| rounds);
-    LowerBound {
-        waves: bound.waves,
-        rounds,
-        seconds: u64::from(rounds.max(bound.waves)) * u64::from(policy.round_seconds),
-        by: match bound.by {
-            By::Budget(number) => match load.rows.get(number as usize) {
-                Some(row) => BoundBy::Budget {
-                    budget: view.budget_name(*row),
-                },
-                None => BoundBy::Conflicts,
-            },
-            By::Conflicts => BoundBy::Conflicts,
-            By::Parallel => BoundBy::Parallel {
-                nodes: number(nodes.len()),
-                limit: policy.max_parallel.max(1),
-            },
-        },
-        critical_budget: critical.map(|(_, budget, pods)| CriticalBudget {
-            budget: view.budget_name(budget),
-            pods,
-            allowed: u32::try_from(view.budgets[budget as usize].allowed).unwrap_or(u32::MAX),
-        }),
-    }
-}
-
-fn node_drain(view: &View<'_>, review: &Review, landing: &Map<u32, u32>) -> NodeDrain {
-    let mut movers = review.movers.clone();
-    movers.sort_unstable_by(|a, b| a.order.cmp(&b.order).then_with(|| by_name(view, a.pod, b.pod)));
-    let mut stays = review.stays.clone();
-    stays.sort_unstable_by(|a, b| by_name(view, a.0, b.0));
-    let mut taken: Map<u32, u32> = Map::default();
-    let moves = movers
-        .iter()
-        .map(|mover| {
-            let pod = view.pod(mover.pod);
-            let round = mover.budget.map_or(1, |budget| {
-                let taken = taken.entry(budget).or_insert(0);
-                *taken += 1;
-                rounds(*taken, view.budgets[budget as usize].allowed)
-            });
-            PodMove {
-                pod: view.pod_name(mover.pod),
-                uid: pod.uid.to_string(),
-                to: landing
-                    .get(&mover.pod)
-                    .map_or("", |rank| view.node_name(*rank))
-                    .to_owned(),
-                order: mover.order,
-                round,
-                budget: mover.budget.map(|budget| view.budget_name(budget)),
-                grace_seconds: pod.grace,
-            }
-        })
-        .collect();
-    let stay = stays
-        .iter()
-        .map(|(pod, stays)| PodStay {
-            pod: view.pod_name(*pod),
-            uid: view.pod(*pod).uid.to_string(),
-            why: match stays {
-                Stays::DaemonSet => StayReason::DaemonSet,
-                Stays::Finished => StayReason::Finished,
-                Stays::Rule => StayReason::Rule,
-                Stays::Static => StayReason::Static,
-                Stays::Terminating => StayReason::Terminating,
-            },
-        })
-        .collect();
-    NodeDrain {
-        node: view.node_name(review.rank).to_owned(),
-        moves,
-        stay,
     }
 }

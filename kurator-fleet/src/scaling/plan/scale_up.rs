@@ -141,7 +141,7 @@ impl Model {
                 quota,
             }));
         }
-        let pending = self.pods.iter().filter(|(_, pod)| pod.node.is_none()).count();
+        let pending = self.pods.iter().filter(|(_, pod)| pod.place.is_none()).count();
         // The nodes that could come, each with its own name, closed until they are taken.
         let mut extended = self.clone();
         let mut spare: Vec<Vec<String>> = Vec::new();
@@ -171,9 +171,7 @@ impl Model {
         hypothetical.iter().for_each(|rank| stage.remove_node(*rank));
 
         let mut waiting: Vec<u32> = view
-            .unbound
-            .iter()
-            .copied()
+            .unbound()
             .filter(|at| {
                 let pod = view.pod(*at);
                 pod.phase == Phase::Pending && !pod.terminating && !pod.gated && pod.class == Class::Ordinary

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 
 use super::{
-    crowd::Crowd,
+    crowd::{Breach, Crowd, Positions},
+    ladder::{Climb, Ladder},
     reason::Refusals,
     view::{NONE, View},
 };
 use crate::scaling::model::{
-    node::Ready,
+    node::{NodeRecord, Ready},
+    place::Used,
     pod::PodRecord,
     resources::Resources,
-    symbols::{Map, Sym},
+    symbols::{Map, Sym, id},
 };
 
 /// What is left on a node.
@@ -25,6 +27,21 @@ struct Room {
 }
 
 impl Room {
+    fn new(all: &Resources, used: &Used) -> Self {
+        let taken = |name: &Sym| used.extended.iter().find(|(own, _)| own == name);
+        Self {
+            cpu: all.cpu - used.cpu,
+            memory: all.memory - used.memory,
+            storage: all.storage - used.storage,
+            slots: all.pods - used.pods,
+            extended: all
+                .extended
+                .iter()
+                .map(|(name, amount)| (*name, amount - taken(name).map_or(0, |(_, used)| *used)))
+                .collect(),
+        }
+    }
+
     fn take(&mut self, requests: &Resources, sign: i64) {
         self.cpu -= sign * requests.cpu;
         self.memory -= sign * requests.memory;
@@ -72,88 +89,75 @@ enum Step {
     Returned { rank: u32 },
 }
 
+/// A pod that looks for a place, with what decides about it at hand.
+#[derive(Clone, Copy)]
+struct Seeker<'m> {
+    record: &'m PodRecord,
+    requests: &'m Resources,
+    has_ports: bool,
+    sheet: Option<u32>,
+    /// Number of the memory of nodes that suit it; `None` if only taints matter.
+    suits: Option<u32>,
+}
+
+/// Candidates looked at in order, before all are looked at in any order for the best of them.
+const ORDERED: usize = 32;
+
 /// A cluster in the middle of a plan. Every change can be undone back to a mark.
 pub(super) struct Stage<'v, 'm> {
     pub(super) view: &'v View<'m>,
     rooms: Vec<Room>,
     /// Millionths of CPU and of memory in use, added: the order the scheduler prefers.
     loads: Vec<u32>,
-    by_load: BTreeSet<(u32, u32)>,
-    /// Which ranks are in `by_load`.
-    listed: Vec<bool>,
+    /// Nodes that take pods, the least loaded first.
+    emptiest: Ladder,
+    /// The same the other way round, once it is asked for.
+    fullest: Option<Ladder>,
+    climb: Climb,
     open: Vec<bool>,
     cordoned: Vec<bool>,
     gone: Vec<bool>,
-    /// Rank of the node each pod row is on now.
-    at: Vec<u32>,
+    at: Positions,
     /// Pods that came, by rank.
-    arrived: Map<u32, Vec<u32>>,
+    arrived: Vec<Vec<u32>>,
     crowd: Crowd<'v, 'm>,
     /// Whether a node suits a constraint: 0 unknown, 1 yes, 2 taint, 3 affinity.
-    suits: Map<u32, Vec<u8>>,
+    suits: Vec<Vec<u8>>,
+    suits_ids: Map<u32, u32>,
     log: Vec<Step>,
 }
 
 impl<'v, 'm> Stage<'v, 'm> {
     pub(super) fn new(view: &'v View<'m>) -> Self {
-        let model = view.model;
-        let mut rooms = Vec::with_capacity(view.len());
-        let mut open = Vec::with_capacity(view.len());
-        for rank in view.ranks() {
-            let node = view.node(rank);
-            let allocatable = &node.allocatable;
-            let mut room = Room {
-                cpu: allocatable.cpu,
-                memory: allocatable.memory,
-                storage: allocatable.storage,
-                slots: allocatable.pods,
-                extended: allocatable.extended.to_vec(),
-            };
-            for pod in view.pods_on(rank) {
-                let pod = view.pod(*pod);
-                if pod.holds_room() {
-                    room.take(&model.requests[pod.requests], 1);
-                }
-            }
-            rooms.push(room);
-            open.push(
-                node.ready == Ready::Yes
-                    && !node.unschedulable
-                    && !node.deleting
-                    && !node.delegated_heartbeat,
-            );
-        }
-        let at: Vec<u32> = view.node_of_pod.clone();
-        let mut stage = Self {
+        let rooms: Vec<Room> = view
+            .ranks()
+            .map(|rank| Room::new(&view.node(rank).allocatable, &view.place(rank).used))
+            .collect();
+        let takes_pods = |node: &NodeRecord| {
+            node.ready == Ready::Yes && !node.unschedulable && !node.deleting && !node.delegated_heartbeat
+        };
+        let open: Vec<bool> = view.ranks().map(|rank| takes_pods(view.node(rank))).collect();
+        let loads: Vec<u32> = (view.ranks().zip(&rooms))
+            .map(|(rank, room)| load(&view.node(rank).allocatable, room))
+            .collect();
+        let keys = (0..view.len()).map(|place| open[place].then(|| key(loads[place], id(place))));
+        Self {
             view,
-            loads: Vec::new(),
+            emptiest: Ladder::new(keys),
+            fullest: None,
+            climb: Climb::default(),
             rooms,
-            by_load: BTreeSet::new(),
-            listed: vec![false; view.len()],
+            loads,
             open,
             cordoned: vec![false; view.len()],
             gone: vec![false; view.len()],
-            at,
-            arrived: Map::default(),
+            at: Positions::new(view),
+            arrived: vec![Vec::new(); view.len()],
             crowd: Crowd::new(view),
-            suits: Map::default(),
+            suits: Vec::new(),
+            suits_ids: Map::default(),
             log: Vec::new(),
-        };
-        stage.loads = view.ranks().map(|rank| stage.load(rank)).collect();
-        for rank in view.ranks() {
-            if stage.takes_pods(rank) {
-                stage.listed[rank as usize] = true;
-                stage.by_load.insert((stage.loads[rank as usize], rank));
-            }
         }
-        stage
-    }
-
-    fn load(&self, rank: u32) -> u32 {
-        let all = &self.view.node(rank).allocatable;
-        let left = &self.rooms[rank as usize];
-        utilisation(all.cpu, all.cpu - left.cpu)
-            .saturating_add(utilisation(all.memory, all.memory - left.memory))
     }
 
     fn takes_pods(&self, rank: u32) -> bool {
@@ -164,18 +168,14 @@ impl<'v, 'm> Stage<'v, 'm> {
     fn reload(&mut self, rank: u32) {
         let place = rank as usize;
         let takes = self.takes_pods(rank);
-        if !takes && !self.listed[place] {
+        if !takes && self.emptiest.key(rank).is_none() {
             return;
         }
-        let old = self.loads[place];
-        let new = self.load(rank);
-        if self.listed[place] {
-            self.by_load.remove(&(old, rank));
-        }
-        self.loads[place] = new;
-        self.listed[place] = takes;
-        if takes {
-            self.by_load.insert((new, rank));
+        self.loads[place] = load(&self.view.node(rank).allocatable, &self.rooms[place]);
+        let key = takes.then(|| key(self.loads[place], rank));
+        self.emptiest.set(rank, key);
+        if let Some(fullest) = &mut self.fullest {
+            fullest.set(rank, key.map(reversed));
         }
     }
 
@@ -198,22 +198,24 @@ impl<'v, 'm> Stage<'v, 'm> {
     fn relocate(&mut self, pod: u32, from: u32, to: u32) {
         let record = self.view.pod(pod);
         let requests = &self.view.model.requests[record.requests];
+        let home = self.view.home(pod);
         if from != NONE {
             self.crowd.remove(pod, from);
             self.rooms[from as usize].take(requests, -1);
-            if self.view.node_of_pod[pod as usize] != from
-                && let Some(arrived) = self.arrived.get_mut(&from)
-            {
-                arrived.retain(|one| *one != pod);
+            if home != from {
+                let arrived = &mut self.arrived[from as usize];
+                if let Some(at) = arrived.iter().position(|one| *one == pod) {
+                    arrived.swap_remove(at);
+                }
             }
             self.reload(from);
         }
-        self.at[pod as usize] = to;
+        self.at.set(pod, to);
         if to != NONE {
             self.crowd.add(pod, to);
             self.rooms[to as usize].take(requests, 1);
-            if self.view.node_of_pod[pod as usize] != to {
-                self.arrived.entry(to).or_default().push(pod);
+            if home != to {
+                self.arrived[to as usize].push(pod);
             }
             self.reload(to);
         }
@@ -221,15 +223,15 @@ impl<'v, 'm> Stage<'v, 'm> {
 
     fn apply_cordon(&mut self, rank: u32, cordoned: bool) {
         self.cordoned[rank as usize] = cordoned;
-        let here = self.pods_at(rank);
-        self.crowd.set_cordoned(rank, cordoned, &here);
+        let here = || pods_at(self.view, &self.at, &self.arrived, rank);
+        self.crowd.set_cordoned(rank, cordoned, here);
         self.reload(rank);
     }
 
     fn apply_gone(&mut self, rank: u32, gone: bool) {
         self.gone[rank as usize] = gone;
-        let here = self.pods_at(rank);
-        self.crowd.set_gone(rank, gone, &here);
+        let here = || pods_at(self.view, &self.at, &self.arrived, rank);
+        self.crowd.set_gone(rank, gone, here);
         self.reload(rank);
     }
 
@@ -259,8 +261,8 @@ impl<'v, 'm> Stage<'v, 'm> {
 
     /// Puts a lifted pod on that node, if it fits.
     pub(super) fn place_at(&mut self, pod: u32, rank: u32) -> bool {
-        self.crowd.prepare(pod, &self.at);
-        let fits = self.refusal(pod, rank).is_none();
+        let seeker = self.seeker(pod);
+        let fits = self.refusal(seeker, rank).is_none();
         if fits {
             self.put(pod, rank);
         }
@@ -269,7 +271,7 @@ impl<'v, 'm> Stage<'v, 'm> {
 
     /// Takes a pod off its node.
     pub(super) fn lift(&mut self, pod: u32) {
-        let from = self.at[pod as usize];
+        let from = self.node_of(pod);
         if from != NONE {
             self.relocate(pod, from, NONE);
             self.log.push(Step::Moved { pod, from, to: NONE });
@@ -277,81 +279,101 @@ impl<'v, 'm> Stage<'v, 'm> {
     }
 
     fn put(&mut self, pod: u32, to: u32) {
-        let from = self.at[pod as usize];
+        let from = self.node_of(pod);
         self.relocate(pod, from, to);
         self.log.push(Step::Moved { pod, from, to });
     }
 
     /// The rank of the node a pod is on.
     pub(super) fn node_of(&self, pod: u32) -> u32 {
-        self.at[pod as usize]
+        self.at.of(self.view, pod)
     }
 
     /// Pods that came to a node during the plan.
     pub(super) fn arrived(&self, rank: u32) -> &[u32] {
-        self.arrived.get(&rank).map_or(&[], Vec::as_slice)
-    }
-
-    fn pods_at(&self, rank: u32) -> Vec<u32> {
-        let own = self
-            .view
-            .pods_on(rank)
-            .iter()
-            .copied()
-            .filter(|pod| self.at[*pod as usize] == rank);
-        own.chain(self.arrived(rank).iter().copied()).collect()
+        &self.arrived[rank as usize]
     }
 
     /// Puts a lifted pod on a node it fits on: `wish` if that does, else the one preferred.
     pub(super) fn place(&mut self, pod: u32, preference: Preference, wish: Option<u32>) -> Option<u32> {
-        self.crowd.prepare(pod, &self.at);
+        let seeker = self.seeker(pod);
         if let Some(rank) = wish
-            && self.refusal(pod, rank).is_none()
+            && self.refusal(seeker, rank).is_none()
         {
             self.put(pod, rank);
             return Some(rank);
         }
-        let by_load = std::mem::take(&mut self.by_load);
-        let found = match preference {
-            Preference::Spread => by_load
-                .iter()
-                .map(|(_, rank)| *rank)
-                .find(|rank| self.refusal(pod, *rank).is_none()),
-            Preference::Pack => by_load
-                .iter()
-                .rev()
-                .map(|(_, rank)| *rank)
-                .find(|rank| self.refusal(pod, *rank).is_none()),
-        };
-        self.by_load = by_load;
-        let rank = found?;
+        let rank = match preference {
+            Preference::Spread => self.first(seeker, |stage| &stage.emptiest),
+            Preference::Pack => {
+                if self.fullest.is_none() {
+                    let keys = (0..id(self.view.len())).map(|rank| self.emptiest.key(rank).map(reversed));
+                    self.fullest = Some(Ladder::new(keys));
+                }
+                self.first(seeker, |stage| stage.fullest.as_ref().unwrap_or(&stage.emptiest))
+            }
+        }?;
         self.put(pod, rank);
         Some(rank)
     }
 
-    /// Ranks of all nodes the lifted pod fits on, the preferred first.
+    /// The first node of a ladder that takes the pod.
+    fn first(&mut self, seeker: Seeker<'m>, ladder: fn(&Self) -> &Ladder) -> Option<u32> {
+        let mut climb = std::mem::take(&mut self.climb);
+        climb.start(ladder(self));
+        let mut found = None;
+        let mut ended = false;
+        for _ in 0..ORDERED {
+            let Some(rank) = climb.next(ladder(self)) else {
+                ended = true;
+                break;
+            };
+            if self.refusal(seeker, rank).is_none() {
+                found = Some(rank);
+                break;
+            }
+        }
+        self.climb = climb;
+        if found.is_some() || ended {
+            return found;
+        }
+        let mut best: Option<(u64, u32)> = None;
+        for rank in self.view.ranks() {
+            if let Some(key) = ladder(self).key(rank)
+                && best.is_none_or(|(least, _)| key < least)
+                && self.refusal(seeker, rank).is_none()
+            {
+                best = Some((key, rank));
+            }
+        }
+        best.map(|(_, rank)| rank)
+    }
+
+    /// Ranks of all nodes the lifted pod fits on, the least loaded first.
     pub(super) fn options(&mut self, pod: u32) -> Vec<u32> {
-        self.crowd.prepare(pod, &self.at);
-        let by_load = std::mem::take(&mut self.by_load);
-        let found = by_load
-            .iter()
-            .map(|(_, rank)| *rank)
-            .filter(|rank| self.refusal(pod, *rank).is_none())
-            .collect();
-        self.by_load = by_load;
-        found
+        let seeker = self.seeker(pod);
+        let mut found: Vec<(u64, u32)> = Vec::new();
+        for rank in self.view.ranks() {
+            if let Some(key) = self.emptiest.key(rank)
+                && self.refusal(seeker, rank).is_none()
+            {
+                found.push((key, rank));
+            }
+        }
+        found.sort_unstable();
+        found.into_iter().map(|(_, rank)| rank).collect()
     }
 
     /// Why no node takes the lifted pod.
     pub(super) fn refusals(&mut self, pod: u32) -> Refusals {
-        self.crowd.prepare(pod, &self.at);
+        let seeker = self.seeker(pod);
         let mut all = Refusals::default();
         for rank in self.view.ranks() {
             if self.gone[rank as usize] {
                 all.leaving += 1;
                 continue;
             }
-            match self.refusal(pod, rank) {
+            match self.refusal(seeker, rank) {
                 None => {}
                 Some(Refusal::Affinity) => all.affinity += 1,
                 Some(Refusal::Closed) => all.closed += 1,
@@ -370,8 +392,25 @@ impl<'v, 'm> Stage<'v, 'm> {
         all
     }
 
-    fn refusal(&mut self, pod: u32, rank: u32) -> Option<Refusal> {
+    fn seeker(&mut self, pod: u32) -> Seeker<'m> {
         let record = self.view.pod(pod);
+        let model = self.view.model;
+        let suits = (!model.constraints[record.constraint].is_free()).then(|| {
+            *self.suits_ids.entry(record.constraint).or_insert_with(|| {
+                self.suits.push(vec![0; self.view.len()]);
+                id(self.suits.len() - 1)
+            })
+        });
+        Seeker {
+            record,
+            requests: &model.requests[record.requests],
+            has_ports: !model.ports[record.ports].is_empty(),
+            sheet: self.crowd.sheet(pod, &self.at),
+            suits,
+        }
+    }
+
+    fn refusal(&mut self, seeker: Seeker<'m>, rank: u32) -> Option<Refusal> {
         let place = rank as usize;
         if self.cordoned[place] {
             return Some(Refusal::Leaving);
@@ -379,8 +418,7 @@ impl<'v, 'm> Stage<'v, 'm> {
         if !self.takes_pods(rank) {
             return Some(Refusal::Closed);
         }
-        let model = self.view.model;
-        let requests = &model.requests[record.requests];
+        let requests = seeker.requests;
         let room = &self.rooms[place];
         // A resource that is not asked for may be overdrawn, as the scheduler sees it.
         let lacks = |request: i64, left: i64| request > 0 && request > left;
@@ -406,32 +444,30 @@ impl<'v, 'm> Stage<'v, 'm> {
                 return Some(Refusal::OtherResource);
             }
         }
-        if let Some(refusal) = self.suits(record.constraint, rank) {
+        if let Some(refusal) = self.suits(seeker, rank) {
             return Some(refusal);
         }
-        if !record.claims.is_empty() && !self.volumes_fit(record, rank) {
+        if !seeker.record.claims.is_empty() && !self.volumes_fit(seeker.record, rank) {
             return Some(Refusal::Volume);
         }
-        if !model.ports[record.ports].is_empty() && !self.ports_fit(record, rank) {
+        if seeker.has_ports && !self.ports_fit(seeker.record, rank) {
             return Some(Refusal::HostPort);
         }
-        if !self.crowd.affinity_fits(pod, rank) {
-            return Some(Refusal::PodAffinity);
+        match self.crowd.breach(seeker.sheet?, rank)? {
+            Breach::Affinity => Some(Refusal::PodAffinity),
+            Breach::Spread => Some(Refusal::Spread),
         }
-        if !self.crowd.spread_fits(pod, rank) {
-            return Some(Refusal::Spread);
-        }
-        None
     }
 
-    fn suits(&mut self, constraint: u32, rank: u32) -> Option<Refusal> {
-        let nodes = self.view.len();
-        let memo = self.suits.entry(constraint).or_insert_with(|| vec![0; nodes]);
+    fn suits(&mut self, seeker: Seeker<'m>, rank: u32) -> Option<Refusal> {
+        let model = self.view.model;
+        let node = self.view.node(rank);
+        let rules = &model.constraints[seeker.record.constraint];
+        let Some(memo) = seeker.suits.and_then(|at| self.suits.get_mut(at as usize)) else {
+            return (!rules.tolerates_all(&node.taints)).then_some(Refusal::Taint);
+        };
         let known = &mut memo[rank as usize];
         if *known == 0 {
-            let model = self.view.model;
-            let node = self.view.node(rank);
-            let rules = &model.constraints[constraint];
             *known = if !rules.tolerates_all(&node.taints) {
                 2
             } else if !rules.accepts_labels(node.name, &node.labels, &model.symbols) {
@@ -445,6 +481,10 @@ impl<'v, 'm> Stage<'v, 'm> {
             3 => Some(Refusal::Affinity),
             _ => None,
         }
+    }
+
+    fn pods_at(&self, rank: u32) -> Vec<u32> {
+        pods_at(self.view, &self.at, &self.arrived, rank)
     }
 
     fn volumes_fit(&self, pod: &PodRecord, rank: u32) -> bool {
@@ -529,11 +569,35 @@ impl<'v, 'm> Stage<'v, 'm> {
     }
 }
 
+/// Pods on a node now.
+fn pods_at(view: &View<'_>, at: &Positions, arrived: &[Vec<u32>], rank: u32) -> Vec<u32> {
+    let own = view.pods_on(rank).filter(|pod| at.of(view, *pod) == rank);
+    own.chain(arrived[rank as usize].iter().copied()).collect()
+}
+
+fn load(all: &Resources, left: &Room) -> u32 {
+    utilisation(all.cpu, all.cpu - left.cpu).saturating_add(utilisation(all.memory, all.memory - left.memory))
+}
+
+/// Orders nodes by load, then by name.
+fn key(load: u32, rank: u32) -> u64 {
+    u64::from(load) << 32 | u64::from(rank)
+}
+
+/// Orders them the other way round.
+fn reversed(key: u64) -> u64 {
+    u64::MAX - 1 - key
+}
+
 /// Millionths of `all` that are in use; what has nothing is full.
 pub(super) fn utilisation(all: i64, used: i64) -> u32 {
     if all <= 0 {
         return 1_000_000;
     }
-    let share = i128::from(used.max(0)) * 1_000_000 / i128::from(all);
+    let used = used.max(0);
+    let share = match used.checked_mul(1_000_000) {
+        Some(scaled) => i128::from(scaled / all),
+        None => i128::from(used) * 1_000_000 / i128::from(all),
+    };
     u32::try_from(share).unwrap_or(u32::MAX / 2)
 }

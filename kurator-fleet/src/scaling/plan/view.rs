@@ -1,100 +1,61 @@
-//! The model at one instant, in dense columns and in an order that depends on names alone.
+//! The model at one instant, in an order that depends on names alone.
 
+use super::ledger::{BudgetState, roots, states};
 use crate::scaling::model::{
     Model,
-    budget::Amount,
     budget::Rule,
     node::NodeRecord,
-    pod::{Phase, PodRecord},
-    symbols::{Map, Sym, id},
+    place::Place,
+    pod::PodRecord,
+    symbols::{Map, id},
 };
 
 /// "None" in a dense column of numbers.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Seconds for which the disruption controller believes that an evicted pod it still sees is about to go.
-const DISRUPTED_TIMEOUT: i64 = 120;
-
-/// What a budget allows, by the arithmetic of the disruption controller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct BudgetState {
-    pub(crate) healthy: i64,
-    pub(crate) desired: i64,
-    pub(crate) expected: i64,
-    pub(crate) allowed: i64,
-    /// Owners have no scale, so the controller allows nothing.
-    pub(crate) sync_failed: bool,
-    /// Allowance lost to evictions that have not happened comes back by then.
-    pub(crate) leak_until: Option<i64>,
+/// What budgets say about the pods of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cover {
+    None,
+    /// This budget row.
+    One(u32),
+    /// More than one, so the API server refuses to evict.
+    Several,
 }
 
-/// Nodes by rank of name, pods by node, budgets with their numbers.
+/// Nodes by rank of name, and budgets with their numbers.
 #[derive(Debug)]
 pub(super) struct View<'m> {
     pub(super) model: &'m Model,
     pub(super) now: i64,
-    /// Node rows in the order of their names; a rank is a place in here.
-    pub(super) nodes: Vec<u32>,
-    rank_of_name: Map<Sym, u32>,
-    /// Rank of the node of each pod row.
-    pub(super) node_of_pod: Vec<u32>,
-    pod_starts: Vec<u32>,
-    pods_by_node: Vec<u32>,
-    /// Pods without a node, in no useful order.
-    pub(super) unbound: Vec<u32>,
+    /// Places in the order of the names of their nodes; a rank is a position in here.
+    places: Vec<u32>,
+    /// Rank of each place, [`NONE`] if it has no node.
+    rank_of_place: Vec<u32>,
     pub(super) budgets: Vec<BudgetState>,
-    /// Budget and controller, for every controller of a budget's pods, sorted.
-    owners: Vec<(u32, u32)>,
+    /// By group.
+    covers: Vec<Cover>,
 }
 
 impl<'m> View<'m> {
     pub(super) fn new(model: &'m Model, now: i64) -> Self {
-        let mut nodes: Vec<u32> = model.nodes.iter().map(|(at, _)| at).collect();
-        nodes.sort_unstable_by_key(|at| model.nodes.get(*at).map(|node| &model.symbols[node.name]));
-        let rank_of_name: Map<Sym, u32> = (0u32..)
-            .zip(&nodes)
-            .filter_map(|(rank, at)| model.nodes.get(*at).map(|node| (node.name, rank)))
-            .collect();
-
-        let rows = model.pods.iter().map(|(at, _)| at + 1).max().unwrap_or(0) as usize;
-        let mut node_of_pod = vec![NONE; rows];
-        let mut starts = vec![0u32; nodes.len() + 1];
-        let mut unbound = Vec::new();
-        for (at, pod) in model.pods.iter() {
-            match pod.node {
-                Some(node) => {
-                    if let Some(rank) = rank_of_name.get(&node) {
-                        node_of_pod[at as usize] = *rank;
-                        starts[*rank as usize + 1] += 1;
-                    }
-                }
-                None => unbound.push(at),
-            }
+        let places: Vec<u32> = model.places_by_name.values().copied().collect();
+        let mut rank_of_place = vec![NONE; model.places.len()];
+        for (rank, place) in (0u32..).zip(&places) {
+            rank_of_place[*place as usize] = rank;
         }
-        for rank in 0..nodes.len() {
-            starts[rank + 1] += starts[rank];
-        }
-        let mut next = starts.clone();
-        let mut pods_by_node = vec![0; starts.last().copied().unwrap_or(0) as usize];
-        for (at, rank) in node_of_pod.iter().enumerate() {
-            if *rank != NONE {
-                let place = &mut next[*rank as usize];
-                pods_by_node[*place as usize] = id(at);
-                *place += 1;
-            }
-        }
-        let (budgets, owners) = budget_states(model, now);
+        let covers = model.groups.iter().map(|group| match group.budgets[..] {
+            [] => Cover::None,
+            [budget] => Cover::One(budget),
+            _ => Cover::Several,
+        });
         Self {
             model,
             now,
-            nodes,
-            rank_of_name,
-            node_of_pod,
-            pod_starts: starts,
-            pods_by_node,
-            unbound,
-            budgets,
-            owners,
+            places,
+            rank_of_place,
+            budgets: states(model, now),
+            covers: covers.collect(),
         }
     }
 
@@ -107,14 +68,10 @@ impl<'m> View<'m> {
             if state.allowed > 0 || state.sync_failed || state.healthy != 1 {
                 continue;
             }
-            let first = self.owners.partition_point(|(budget, _)| *budget < at);
-            let mut owners = self.owners[first..]
-                .iter()
-                .take_while(|(budget, _)| *budget == at);
-            let (Some((_, owner)), None) = (owners.next(), owners.next()) else {
+            let [owner] = roots(self.model, budget)[..] else {
                 continue;
             };
-            let Some(owner) = self.model.owners.get(*owner) else {
+            let Some(owner) = self.model.owners.get(owner) else {
                 continue;
             };
             if &self.model.symbols[owner.key.kind] != "Deployment" || owner.replicas != Some(1) {
@@ -146,22 +103,29 @@ impl<'m> View<'m> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.nodes.len()
+        self.places.len()
     }
 
     pub(super) fn ranks(&self) -> impl Iterator<Item = u32> + use<> {
-        0..id(self.nodes.len())
+        0..id(self.places.len())
     }
 
     /// Panics only for a rank or row that did not come from this view.
-    pub(super) fn node(&self, rank: u32) -> &'m NodeRecord {
+    pub(super) fn place(&self, rank: u32) -> &'m Place {
         match self
-            .nodes
+            .places
             .get(rank as usize)
-            .and_then(|at| self.model.nodes.get(*at))
+            .and_then(|place| self.model.places.get(*place as usize))
         {
-            Some(node) => node,
+            Some(place) => place,
             None => unreachable!("ranks come from the view"),
+        }
+    }
+
+    pub(super) fn node(&self, rank: u32) -> &'m NodeRecord {
+        match self.place(rank).node.and_then(|at| self.model.nodes.get(at)) {
+            Some(node) => node,
+            None => unreachable!("ranks are of places with a node"),
         }
     }
 
@@ -172,19 +136,51 @@ impl<'m> View<'m> {
         }
     }
 
-    pub(super) fn rank(&self, name: &str) -> Option<u32> {
-        self.rank_of_name.get(&self.model.symbols.find(name)?).copied()
+    /// How many pod rows there are, free ones included.
+    pub(super) fn pod_rows(&self) -> usize {
+        self.model.place_of_pod.len()
     }
 
-    pub(super) fn node_name(&self, rank: u32) -> &'m str {
-        &self.model.symbols[self.node(rank).name]
+    /// The rank of the node a pod is on in the model; [`NONE`] if it is on none.
+    pub(super) fn home(&self, pod: u32) -> u32 {
+        let place = self.model.place_of_pod.get(pod as usize).copied().flatten();
+        place.map_or(NONE, |place| self.rank_of_place[place as usize])
     }
 
     /// Rows of the pods on a node, in no useful order.
-    pub(super) fn pods_on(&self, rank: u32) -> &[u32] {
-        let start = self.pod_starts[rank as usize] as usize;
-        let end = self.pod_starts[rank as usize + 1] as usize;
-        &self.pods_by_node[start..end]
+    pub(super) fn pods_on(&self, rank: u32) -> impl Iterator<Item = u32> + use<'m> {
+        self.place(rank).pods.iter().map(|occupant| occupant.pod)
+    }
+
+    /// Rows of the pods on a node, by namespace and name.
+    pub(super) fn pods_by_name(&self, rank: u32) -> Vec<u32> {
+        let mut pods: Vec<(&str, &str, u32)> = self
+            .pods_on(rank)
+            .map(|at| {
+                let pod = self.pod(at);
+                (&self.model.symbols[pod.namespace], &*pod.name, at)
+            })
+            .collect();
+        pods.sort_unstable();
+        pods.into_iter().map(|(.., at)| at).collect()
+    }
+
+    /// Pods without a node, in no useful order.
+    pub(super) fn unbound(&self) -> impl Iterator<Item = u32> {
+        self.model
+            .pods
+            .iter()
+            .filter(|(_, pod)| pod.place.is_none())
+            .map(|(at, _)| at)
+    }
+
+    pub(super) fn rank(&self, name: &str) -> Option<u32> {
+        let place = self.model.places_by_name.get(name)?;
+        self.rank_of_place.get(*place as usize).copied()
+    }
+
+    pub(super) fn node_name(&self, rank: u32) -> &'m str {
+        &self.model.symbols[self.place(rank).name]
     }
 
     pub(super) fn pod_name(&self, at: u32) -> super::ObjectName {
@@ -196,13 +192,11 @@ impl<'m> View<'m> {
     }
 
     pub(super) fn budget_name(&self, at: u32) -> super::ObjectName {
-        self.model.budgets.get(at).map_or_else(
-            || unreachable!("rows come from the view"),
-            |budget| super::ObjectName {
-                namespace: self.model.symbols[budget.namespace].to_owned(),
-                name: budget.name.to_string(),
-            },
-        )
+        let (namespace, name) = self.budget_key(at);
+        super::ObjectName {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     /// Namespace and name of a budget row.
@@ -212,20 +206,20 @@ impl<'m> View<'m> {
         })
     }
 
-    /// Budgets that select the pod.
-    pub(super) fn budgets_of(&self, pod: &PodRecord) -> &'m [u32] {
-        self.model
-            .groups
-            .get(pod.group as usize)
-            .map_or(&[], |group| &group.budgets)
+    /// Which budgets select the pods of a group.
+    pub(super) fn cover(&self, group: u32) -> Cover {
+        self.covers.get(group as usize).copied().unwrap_or(Cover::None)
     }
 
-    /// Whether evicting the pod takes one from that budget.
-    pub(super) fn consumes(&self, pod: &PodRecord, budget: u32) -> bool {
-        if !consults_budget(pod) {
-            return false;
-        }
-        if pod.ready {
+    /// Rows of the budgets that select the pods of a group.
+    pub(super) fn budgets_of(&self, group: u32) -> &'m [u32] {
+        let group = self.model.groups.get(group as usize);
+        group.map_or(&[], |group| &group.budgets)
+    }
+
+    /// Whether evicting a pod about which budgets are asked takes one from this one.
+    pub(super) fn consumes(&self, ready: bool, budget: u32) -> bool {
+        if ready {
             return true;
         }
         let always = self
@@ -235,135 +229,5 @@ impl<'m> View<'m> {
             .is_some_and(|budget| budget.always_allow_unhealthy);
         let state = &self.budgets[budget as usize];
         !(always || state.healthy >= state.desired && state.desired > 0)
-    }
-}
-
-/// Whether the API server asks budgets at all before it evicts the pod.
-pub(super) fn consults_budget(pod: &PodRecord) -> bool {
-    !pod.terminating && !matches!(pod.phase, Phase::Pending | Phase::Terminal)
-}
-
-/// The numbers of every budget row, and the controllers of its pods; rows that are free have zeros.
-pub(crate) fn budget_states(model: &Model, now: i64) -> (Vec<BudgetState>, Vec<(u32, u32)>) {
-    let rows = model.budgets.iter().map(|(at, _)| at + 1).max().unwrap_or(0) as usize;
-    let mut states = vec![BudgetState::default(); rows];
-    let mut selected = vec![0i64; rows];
-    let mut naked = vec![false; rows];
-    // Pods of each controller, for those whose object is not known.
-    let mut pods_of_owner = vec![0i64; model.owners.len()];
-    let mut owners: Vec<(u32, u32)> = Vec::new();
-    for (_, pod) in model.pods.iter() {
-        let root = pod.owner.map(|owner| model.owners.root(owner));
-        if let Some(root) = root
-            && !pod.terminating
-            && pod.phase != Phase::Terminal
-        {
-            pods_of_owner[root as usize] += 1;
-        }
-        let Some(group) = model.groups.get(pod.group as usize) else {
-            continue;
-        };
-        for at in &group.budgets {
-            let Some(budget) = model.budgets.get(*at) else {
-                continue;
-            };
-            let state = &mut states[*at as usize];
-            selected[*at as usize] += 1;
-            match root {
-                Some(root) => {
-                    if owners.last() != Some(&(*at, root)) {
-                        owners.push((*at, root));
-                    }
-                }
-                None => naked[*at as usize] = true,
-            }
-            if pod.terminating || !pod.ready {
-                continue;
-            }
-            let disrupted = budget.status.iter().flat_map(|status| &status.disrupted);
-            match disrupted
-                .filter(|(name, at)| *name == pod.name && at + DISRUPTED_TIMEOUT > now)
-                .map(|(_, at)| *at)
-                .max()
-            {
-                Some(at) => state.leak_until = state.leak_until.max(Some(at + DISRUPTED_TIMEOUT)),
-                None => state.healthy += 1,
-            }
-        }
-    }
-    owners.sort_unstable();
-    owners.dedup();
-    let mut scales = vec![0i64; rows];
-    let mut guessed = vec![false; rows];
-    for (at, root) in owners.iter().copied() {
-        match scale(model, root, pods_of_owner[root as usize]) {
-            Scale::Known(replicas) => scales[at as usize] += replicas,
-            Scale::Guessed(replicas) => {
-                scales[at as usize] += replicas;
-                guessed[at as usize] = true;
-            }
-            Scale::None => states[at as usize].sync_failed = true,
-        }
-    }
-    for (at, budget) in model.budgets.iter() {
-        let place = at as usize;
-        let state = &mut states[place];
-        let fresh = budget.status.as_ref().filter(|status| !status.stale);
-        let by_scale = !matches!(budget.rule, Rule::MinAvailable(Amount::Count(_)));
-        if !by_scale {
-            state.sync_failed = false;
-        }
-        (state.expected, state.desired) = match budget.rule {
-            Rule::MinAvailable(Amount::Count(count)) => (selected[place], count),
-            Rule::MinAvailable(amount) => (scales[place], amount.of(scales[place])),
-            Rule::MaxUnavailable(amount) => {
-                let expected = scales[place];
-                (expected, (expected - amount.of(expected)).max(0))
-            }
-            Rule::Neither => (0, 0),
-        };
-        if by_scale
-            && guessed[place]
-            && let Some(status) = fresh
-            && !status.sync_failed
-        {
-            // The controller saw the owners; we did not.
-            (state.expected, state.desired) = (status.expected, status.desired);
-            state.sync_failed = false;
-        }
-        state.allowed = (state.healthy - state.desired).max(0);
-        if state.expected <= 0 || state.sync_failed {
-            state.allowed = 0;
-        }
-        if let Some(status) = fresh {
-            // The server goes by what is written there.
-            state.allowed = state.allowed.min(status.allowed.max(0));
-            state.sync_failed |= status.sync_failed && by_scale;
-        }
-        if naked[place] && by_scale && scales[place] == 0 {
-            state.leak_until = None;
-        }
-    }
-    (states, owners)
-}
-
-enum Scale {
-    Guessed(i64),
-    Known(i64),
-    None,
-}
-
-/// The scale the disruption controller would find for a controller of pods.
-fn scale(model: &Model, owner: u32, pods: i64) -> Scale {
-    let Some(record) = model.owners.get(owner) else {
-        return Scale::None;
-    };
-    if let Some(replicas) = record.replicas {
-        return Scale::Known(replicas);
-    }
-    match &model.symbols[record.key.kind] {
-        // They have no scale subresource.
-        "DaemonSet" | "Job" | "Node" => Scale::None,
-        _ => Scale::Guessed(pods),
     }
 }

@@ -1,7 +1,5 @@
 //! How few waves there can be.
 
-use std::collections::BTreeMap;
-
 use super::{Capacity, EXACT, Item};
 
 /// A number of waves that cannot be undercut, and what it comes from.
@@ -42,14 +40,15 @@ pub(super) fn relaxed(items: &[Item], capacity: &Capacity, found: usize) -> Boun
         waves: nodes.div_ceil(capacity.parallel.max(1)),
         by: By::Parallel,
     };
-    let mut loads: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for item in items {
-        for (budget, pods) in &item.load {
-            loads.entry(*budget).or_default().push(*pods);
-        }
-    }
-    for (budget, mut pods) in loads {
-        pods.sort_unstable();
+    let demand = capacity.demand(items);
+    let items = &capacity.binding(items, &demand)[..];
+    let mut loads: Vec<(u32, u32)> = items.iter().flat_map(|item| &item.load).copied().collect();
+    loads.sort_unstable();
+    for load in loads.chunk_by(|a, b| a.0 == b.0) {
+        let Some((budget, _)) = load.first().copied() else {
+            continue;
+        };
+        let pods: Vec<u32> = load.iter().map(|(_, pods)| *pods).collect();
         let waves = one_budget(&pods, capacity.of(budget));
         if waves > best.waves {
             best = Bound {

@@ -11,6 +11,8 @@ mod search;
 
 pub(super) use bound::{By, lower_bound};
 
+use crate::scaling::model::symbols::id;
+
 /// A node to be put into a wave.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Item {
@@ -29,6 +31,56 @@ pub(super) struct Capacity {
 impl Capacity {
     fn of(&self, budget: u32) -> u32 {
         self.allowed.get(budget as usize).copied().unwrap_or(1)
+    }
+
+    /// Pods of each budget, over all nodes.
+    fn demand(&self, items: &[Item]) -> Vec<u64> {
+        let mut demand = vec![0; self.allowed.len()];
+        for (budget, pods) in items.iter().flat_map(|item| &item.load) {
+            if let Some(sum) = demand.get_mut(*budget as usize) {
+                *sum += u64::from(*pods);
+            }
+        }
+        demand
+    }
+
+    /// The items without the budgets that all of them together do not exceed.
+    fn binding(&self, items: &[Item], demand: &[u64]) -> Vec<Item> {
+        let binds = |budget: u32| {
+            let demand = demand.get(budget as usize).copied().unwrap_or(0);
+            demand > u64::from(self.of(budget))
+        };
+        let bound = |item: &Item| {
+            item.load
+                .iter()
+                .copied()
+                .filter(|(budget, _)| binds(*budget))
+                .collect()
+        };
+        items.iter().map(|item| Item { load: bound(item) }).collect()
+    }
+
+    /// The same problem with only the budgets that bind, numbered anew.
+    fn compact(&self, items: &[Item]) -> (Vec<Item>, Self) {
+        let demand = self.demand(items);
+        let mut items = self.binding(items, &demand);
+        let mut numbers = vec![None; self.allowed.len()];
+        let mut allowed = Vec::new();
+        for (budget, ((demand, cap), number)) in
+            (0u32..).zip(demand.iter().zip(&self.allowed).zip(&mut numbers))
+        {
+            if *demand > u64::from(self.of(budget)) {
+                *number = Some(id(allowed.len()));
+                allowed.push(*cap);
+            }
+        }
+        for (budget, _) in items.iter_mut().flat_map(|item| &mut item.load) {
+            if let Some(Some(number)) = numbers.get(*budget as usize) {
+                *budget = *number;
+            }
+        }
+        let parallel = self.parallel;
+        (items, Self { parallel, allowed })
     }
 }
 

@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 
 use super::{Capacity, Item, bound};
-use crate::scaling::model::symbols::Map;
 
 struct Wave {
     members: Vec<usize>,
@@ -52,19 +51,15 @@ impl Wave {
 
 pub(super) fn pack(items: &[Item], capacity: &Capacity) -> Vec<Vec<usize>> {
     let bound = bound::relaxed(items, capacity, 0).waves as usize;
-    let mut demand: Map<u32, u64> = Map::default();
-    for item in items {
-        for (budget, pods) in &item.load {
-            *demand.entry(*budget).or_insert(0) += u64::from(*pods);
-        }
-    }
+    let (items, capacity) = &capacity.compact(items);
+    let demand = capacity.demand(items);
     // Nodes whose budgets need many waves are the hardest to place.
     let hardness = |at: usize| -> (u64, u64) {
         let pressure = items[at]
             .load
             .iter()
             .map(|(budget, pods)| {
-                let total = demand.get(budget).copied().unwrap_or(0);
+                let total = demand.get(*budget as usize).copied().unwrap_or(0);
                 let allowed = u64::from(capacity.of(*budget));
                 (total * 1000 / allowed, u64::from(*pods) * 1000 / allowed)
             })
