@@ -1,7 +1,7 @@
 //! One reconciler on every cluster of a kubeconfig, following the contexts that come and go:
 //! `cargo run --example multicluster_controller -- ~/.kube/config`
 //!
-//! Every ConfigMap labelled `greet=true`, on whichever cluster, is told the cluster's name. Started twice with a hub
+//! Every ConfigMap labelled `greet=true`, on whichever cluster, is told the cluster's name and by whom. Started twice with a hub
 //! (`-- ~/.kube/config HUB-CONTEXT REPLICA-NAME`) the two share the clusters; end one and the other takes over.
 
 use std::{error::Error, sync::Arc, time::Duration};
@@ -17,7 +17,7 @@ use kurator::core::multicluster::shard::{ReplicaId, ShardOptions, Shards};
 use kurator::core::multicluster::{Members, MembersOptions, ReconcileContext, UniformController};
 use serde_json::json;
 
-async fn greet(map: Arc<ConfigMap>, context: Arc<ReconcileContext<()>>) -> Result<Action, kube::Error> {
+async fn greet(map: Arc<ConfigMap>, context: Arc<ReconcileContext<String>>) -> Result<Action, kube::Error> {
     let cluster = context.member().name();
     let told = map.data.as_ref().and_then(|data| data.get("cluster"));
     if told.is_some_and(|told| *cluster == told.as_str()) {
@@ -25,7 +25,8 @@ async fn greet(map: Arc<ConfigMap>, context: Arc<ReconcileContext<()>>) -> Resul
     }
     let namespace = map.namespace().unwrap_or_default();
     let maps = Api::<ConfigMap>::namespaced(context.client(), &namespace);
-    let told = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"cluster": cluster}});
+    let told = json!({"cluster": cluster, "by": context.data()});
+    let told = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": told});
     let params = PatchParams::apply("multicluster-example").force();
     maps.patch(&map.name_any(), &params, &Patch::Apply(told)).await?;
     println!("{cluster}: greeted {namespace}/{}", map.name_any());
@@ -41,7 +42,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let contexts = Arc::new(KubeconfigContexts::read(path)?);
     let clock = SystemClock::new();
 
-    let shards = match (arguments.next(), arguments.next()) {
+    let (hub, replica) = (arguments.next(), arguments.next());
+    let name = replica.clone().unwrap_or_else(|| "greeter".to_owned());
+    let shards = match (hub, replica) {
         (Some(hub), Some(replica)) => {
             let hub = contexts.client(&hub.parse()?, ClientPurpose::Lease).await?;
             let (replica, options) = (ReplicaId::new(replica), ShardOptions::default());
@@ -56,7 +59,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("greeting until Ctrl-C");
     UniformController::<ConfigMap>::new(members)
         .watcher(watcher::Config::default().labels("greet=true"))
-        .run(greet, Arc::new(()), async { drop(tokio::signal::ctrl_c().await) })
+        .run(greet, Arc::new(name), async {
+            drop(tokio::signal::ctrl_c().await)
+        })
         .await;
     if let Some(shards) = shards {
         shards.close().await;

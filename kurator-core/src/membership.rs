@@ -23,6 +23,7 @@
 
 mod contexts;
 mod hub;
+mod merged;
 mod providers;
 
 use std::{
@@ -32,17 +33,20 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 pub use self::{
     contexts::KubeconfigContexts,
     hub::{HubMembership, HubMirror},
+    merged::MergedChanges,
     providers::Providers,
 };
 use crate::{
     health::ClusterUid,
     kubeconfig::KubeconfigRef,
     names::{ClusterName, FleetName},
+    observe::ClusterView,
 };
 
 /// One member cluster as its registration describes it.
@@ -57,6 +61,15 @@ pub struct Member {
     pub kubeconfig: Option<KubeconfigRef>,
     /// Which cluster it is, once that is on record: another one is refused.
     pub uid: Option<ClusterUid>,
+    /// Since when it is on record as ready, if it is. Whoever looks after it from now on gives it the whole grace to
+    /// answer before saying anything else.
+    pub ready_since: Option<Timestamp>,
+    /// Who runs the machines, such as `aws`.
+    pub provider: Option<String>,
+    /// The provider's region.
+    pub region: Option<String>,
+    /// The zones it spans.
+    pub zones: BTreeSet<String>,
 }
 
 impl Member {
@@ -67,7 +80,22 @@ impl Member {
             labels: BTreeMap::new(),
             kubeconfig: None,
             uid: None,
+            ready_since: None,
+            provider: None,
+            region: None,
+            zones: BTreeSet::new(),
         }
+    }
+
+    /// What planners can know of the member from its registration alone: name, labels, provider, region and zones.
+    #[must_use]
+    pub fn view(&self) -> ClusterView {
+        let mut view = ClusterView::new(self.name.clone());
+        view.labels.clone_from(&self.labels);
+        view.provider.clone_from(&self.provider);
+        view.region.clone_from(&self.region);
+        view.zones.clone_from(&self.zones);
+        view
     }
 
     /// Sets which cluster it is.

@@ -73,6 +73,30 @@ pub fn is_token(text: &str) -> bool {
         && text.chars().all(|char| char.is_ascii_alphanumeric())
 }
 
+/// An error and its causes as one line, for the message of a condition or an Event.
+///
+/// A cause that its error has already repeated at its end is not said twice.
+///
+/// ```
+/// use kurator_core::{names::ClusterName, reason::with_causes};
+///
+/// let error = "No Name".parse::<ClusterName>().unwrap_err();
+/// assert_eq!(with_causes(&error), error.to_string(), "nothing caused this one");
+/// ```
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 /// Something that is not possible now and may become possible later. Data, not an error: a report holds it and a
 /// controller comes back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -127,6 +151,29 @@ impl<R: Reason> fmt::Display for Blocked<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Told {
+        text: &'static str,
+        #[source]
+        cause: Option<Box<Self>>,
+    }
+
+    fn told(texts: &[&'static str]) -> Told {
+        let (text, causes) = texts.split_first().unwrap();
+        Told {
+            text,
+            cause: (!causes.is_empty()).then(|| Box::new(told(causes))),
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_with_each_cause_once() {
+        assert_eq!(with_causes(&told(&["a"])), "a");
+        assert_eq!(with_causes(&told(&["a", "b", "c"])), "a: b: c");
+        assert_eq!(with_causes(&told(&["a: b", "b", "c"])), "a: b: c");
+    }
 
     #[test]
     fn a_token_is_camel_case() {

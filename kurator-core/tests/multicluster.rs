@@ -305,6 +305,82 @@ async fn a_failing_object_is_retried_with_a_growing_pause_and_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reconcile_that_panics_is_a_failure_of_its_object_alone() {
+    async fn burst(
+        object: Arc<ConfigMap>,
+        context: Arc<ReconcileContext<Seen>>,
+    ) -> Result<Action, Infallible> {
+        assert!(object.name_any() != "bomb", "this one is a bomb");
+        note(object, context).await
+    }
+    let rig = Rig::new(&["a"], &["a"]);
+    rig.servers["a"].touch("bomb");
+    let (seen, mut events) = mpsc::unbounded_channel();
+    let controller = UniformController::<ConfigMap>::new(rig.members.clone());
+    tokio::spawn(controller.run(burst, Arc::new(seen), std::future::pending()));
+    rig.engaged(&["a"]).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    rig.servers["a"].touch("other");
+    assert_eq!(events.recv().await.unwrap(), pair("a", "other"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_panics_costs_its_member_and_nobody_else() {
+    #[derive(Debug)]
+    struct Brittle(kurator_core::connect::StaticConnector, AtomicUsize);
+    #[async_trait::async_trait]
+    impl kurator_core::connect::ClusterConnector for Brittle {
+        async fn client(
+            &self,
+            cluster: &ClusterName,
+            purpose: kurator_core::connect::ClientPurpose,
+        ) -> Result<kube::Client, kurator_core::connect::ConnectError> {
+            let broken = *cluster == "broken" && self.1.fetch_add(1, Ordering::Relaxed) < 2;
+            assert!(!broken, "this member's credentials are cursed");
+            self.0.client(cluster, purpose).await
+        }
+        async fn invalidate(&self, _: &ClusterName) {}
+    }
+    let servers: BTreeMap<_, _> = ["broken", "sound"]
+        .map(|name| (name, Server::new(&format!("uid-{name}"))))
+        .into();
+    let membership: StaticMembership = servers.keys().map(|it| Member::new(name(it))).collect();
+    let connector = connector(servers.iter().map(|(name, server)| (*name, server)));
+    let members = Members::start(
+        Arc::new(membership),
+        Arc::new(Brittle(connector, AtomicUsize::new(0))),
+        None,
+        None,
+        MembersOptions::default(),
+        &SystemClock::new(),
+    );
+    let mut engaged = members.engaged();
+    engaged.wait_for(|now| now.contains_key("sound")).await.unwrap();
+    engaged
+        .wait_for(|now| now.len() == 2)
+        .await
+        .expect("the other begins anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_on_record_as_ready_has_the_grace_to_answer_whoever_looks_after_it_now() {
+    let rig = Rig::new(&["a"], &[]);
+    rig.servers["a"].hung.store(true, Ordering::Relaxed);
+    let mut registered = Member::new(name("a"));
+    registered.ready_since = Some("2026-01-01T00:00:00Z".parse().unwrap());
+    let start = tokio::time::Instant::now();
+    rig.membership.join(registered);
+    rig.until("a", |health, _| health == HealthStatus::Ready).await;
+    assert!(rig.members.get(&name("a")).is_none(), "nothing is done there yet");
+    rig.until("a", |health, _| health == HealthStatus::Unknown).await;
+    let lost = start.elapsed();
+    assert!(
+        lost >= GRACE && lost <= GRACE + Duration::from_secs(1),
+        "after {lost:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_the_members_ends_everything() {
     let rig = Rig::new(&["a"], &["a"]);
     let (_events, stop) = run(&rig.members);

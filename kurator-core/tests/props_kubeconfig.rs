@@ -89,10 +89,10 @@ proptest! {
     fn no_refusal_repeats_a_value(damages in prop::collection::vec(damage(), 1..5), files in any::<bool>()) {
         let text = damages.iter().fold(kubeconfig(), |text, damage| apply(&text, damage));
         let cluster: ClusterName = "cluster-a".parse().unwrap();
-        let secret = NamespacedName::new("fleet", "kubeconfig");
+        let place = NamespacedName::new("fleet", "kubeconfig").into();
         let policy = KubeconfigPolicy::default();
         let policy = if files { policy.with_file_paths() } else { policy };
-        let source = KubeconfigSource { cluster: &cluster, secret: &secret };
+        let source = KubeconfigSource { cluster: &cluster, place: &place };
         let shown = match parse(source, &SecretString::from(text.as_str()), &policy) {
             Err(error) => {
                 let mut shown = format!("{error} {error:?}");

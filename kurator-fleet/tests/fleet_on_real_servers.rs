@@ -1,168 +1,21 @@
 //! Fleets and attached clusters as users write them, on real API servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::fmt::Debug;
-use std::sync::Arc;
-use std::time::Duration;
+mod manager;
 
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource, ResourceExt, runtime::wait};
-use kurator_core::apply::{FIELD_MANAGER, LABEL_HUB, LABEL_OWNER};
-use kurator_core::clock::SystemClock;
-use kurator_core::health::HealthPolicy;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt, runtime::wait};
 use kurator_core::membership::Membership;
-use kurator_core::multicluster::MembersOptions;
-use kurator_envtest::{Cut, Fleet as TestFleet};
-use kurator_fleet::api::{AttachedCluster, Fleet, crds};
-use kurator_fleet::controller::{FleetManager, FleetOptions};
-use kurator_fleet::membership::FleetMembership;
+use kurator_core::multicluster::shard::ReplicaId;
+use kurator_envtest::Cut;
+use kurator_fleet::api::{AttachedCluster, Cluster, Fleet};
+use kurator_fleet::controller::FleetOptions;
+use manager::{PATIENCE, Rig, fleet_ready, manage, ready, reasons};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-
-const GRACE: Duration = Duration::from_secs(8);
-const PATIENCE: Duration = Duration::from_secs(90);
-
-struct Rig {
-    fleet: TestFleet,
-    hub: Client,
-    membership: Arc<FleetMembership>,
-    stop: CancellationToken,
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-impl Rig {
-    async fn start(members: &[&str]) -> Self {
-        let fleet = TestFleet::builder()
-            .members(["hub"])
-            .members(members.iter().copied())
-            .start()
-            .await
-            .unwrap();
-        let hub = fleet.member("hub").unwrap().client().unwrap();
-        fleet.member("hub").unwrap().install(&crds()).await.unwrap();
-        let members_options = MembersOptions::default().with_health(HealthPolicy::with_grace(GRACE));
-        let options = FleetOptions::default().with_members(members_options);
-        let manager = FleetManager::start(hub.clone(), "default", options, Arc::new(SystemClock::new()))
-            .await
-            .unwrap();
-        let (membership, stop) = (manager.membership(), CancellationToken::new());
-        tokio::spawn(manager.run(stop.clone().cancelled_owned()));
-        Self {
-            fleet,
-            hub,
-            membership,
-            stop,
-        }
-    }
-
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.hub.clone(), "default")
-    }
-
-    fn direct(&self, member: &str) -> Client {
-        self.fleet.member(member).unwrap().direct_client().unwrap()
-    }
-
-    async fn attach(&self, name: &str, member: &str, detach: Value) {
-        let kubeconfig = self.fleet.member(member).unwrap().kubeconfig();
-        let secret = Secret {
-            metadata: ObjectMeta {
-                name: Some(name.to_owned()),
-                ..ObjectMeta::default()
-            },
-            data: Some([("value".to_owned(), ByteString(kubeconfig.into_bytes()))].into()),
-            ..Secret::default()
-        };
-        self.api::<Secret>()
-            .create(&PostParams::default(), &secret)
-            .await
-            .unwrap();
-        let mut cluster = json!({
-            "apiVersion": "cluster.kurator.dev/v1alpha1", "kind": "AttachedCluster",
-            "metadata": {"name": name, "labels": {"member-of": "selected"}},
-            "spec": {"kubeconfig": {"name": name, "key": "value"}},
-        });
-        if !detach.is_null() {
-            cluster["spec"]["detach"] = detach;
-        }
-        let cluster: AttachedCluster = serde_json::from_value(cluster).unwrap();
-        self.api().create(&PostParams::default(), &cluster).await.unwrap();
-    }
-
-    async fn until<K>(
-        &self,
-        name: &str,
-        what: &str,
-        wanted: impl Fn(Option<&K>) -> bool + Send + Sync,
-    ) -> Option<K>
-    where
-        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + Send
-            + serde::de::DeserializeOwned
-            + 'static,
-    {
-        let waiting = wait::await_condition(self.api::<K>(), name, wanted);
-        match timeout(PATIENCE, waiting).await {
-            Ok(found) => found.unwrap(),
-            Err(_) => panic!(
-                "{name}: never {what}; it is {:?}",
-                self.api::<K>().get_opt(name).await
-            ),
-        }
-    }
-
-    async fn ready(&self, cluster: &str, status: &str) -> AttachedCluster {
-        let wanted = |it: Option<&AttachedCluster>| it.is_some_and(|it| ready(it).0 == status);
-        self.until(cluster, &format!("Ready={status}"), wanted)
-            .await
-            .unwrap()
-    }
-
-    async fn gone(&self, cluster: &str) {
-        self.until::<AttachedCluster>(cluster, "gone", |it| it.is_none())
-            .await;
-    }
-
-    async fn place(&self, member: &str, name: &str) {
-        let namespaces: Api<Namespace> = Api::all(self.hub.clone());
-        let hub = namespaces.get("kube-system").await.unwrap().uid().unwrap();
-        let placed = json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": name, "labels": {LABEL_HUB: hub, LABEL_OWNER: "policy"}},
-        });
-        let maps: Api<ConfigMap> = Api::namespaced(self.direct(member), "default");
-        maps.patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(placed))
-            .await
-            .unwrap();
-    }
-
-    async fn has(&self, member: &str, name: &str) -> bool {
-        let maps: Api<ConfigMap> = Api::namespaced(self.direct(member), "default");
-        maps.get_opt(name).await.unwrap().is_some()
-    }
-}
-
-fn ready(cluster: &AttachedCluster) -> (String, String) {
-    let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
-    let found = conditions.into_iter().find(|it| it.type_ == "Ready");
-    found
-        .map(|it| (it.status.clone(), it.reason.clone()))
-        .unwrap_or_default()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fleet_shows_who_is_in_it_how_they_are_and_since_when() {
@@ -171,15 +24,11 @@ async fn a_fleet_shows_who_is_in_it_how_they_are_and_since_when() {
     rig.attach("b", "b", Value::Null).await;
     rig.attach("b-again", "b", Value::Null).await;
     rig.attach("no.member-name", "b", Value::Null).await;
-    let fleet: Fleet = serde_json::from_value(json!({
-        "apiVersion": "fleet.kurator.dev/v1alpha1", "kind": "Fleet", "metadata": {"name": "shop"},
-        "spec": {
-            "clusters": [{"name": "a", "kind": "AttachedCluster"}, {"name": "ghost", "kind": "AttachedCluster"}],
-            "clusterSelector": {"matchLabels": {"member-of": "selected"}},
-        },
-    }))
-    .unwrap();
-    rig.api().create(&PostParams::default(), &fleet).await.unwrap();
+    let spec = json!({
+        "clusters": [{"name": "a", "kind": "AttachedCluster"}, {"name": "ghost", "kind": "AttachedCluster"}],
+        "clusterSelector": {"matchLabels": {"member-of": "selected"}},
+    });
+    rig.fleet("shop", spec).await;
 
     let a = rig.ready("a", "True").await;
     let status = a.status.unwrap();
@@ -324,4 +173,246 @@ async fn a_silent_member_is_not_let_go_undrained_until_its_owner_says_force() {
         .await
         .unwrap();
     rig.gone("a").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_that_goes_drains_orphans_or_forces_its_members_as_its_owner_chose() {
+    let names = ["drained", "shared", "orphaned", "forced"];
+    let rig = Rig::start(&names).await;
+    for name in names {
+        rig.attach(name, name, Value::Null).await;
+    }
+    let fleet = |members: &[&str], detach: Value| {
+        let clusters: Vec<Value> = members
+            .iter()
+            .map(|name| json!({"name": name, "kind": "AttachedCluster"}))
+            .collect();
+        json!({"clusters": clusters, "detach": detach})
+    };
+    let drain = json!({"mode": "Drain"});
+    rig.fleet("draining", fleet(&["drained", "shared"], drain.clone()))
+        .await;
+    rig.fleet("keeping", fleet(&["shared"], drain)).await;
+    rig.fleet("orphaning", fleet(&["orphaned"], json!({"mode": "Orphan"})))
+        .await;
+    rig.fleet(
+        "forcing",
+        fleet(&["forced"], json!({"mode": "Force", "timeout": "2s"})),
+    )
+    .await;
+    for name in names {
+        rig.ready(name, "True").await;
+        rig.place(name, "placed").await;
+    }
+    for name in ["draining", "keeping", "orphaning", "forcing"] {
+        let all = |it: Option<&Fleet>| it.is_some_and(|it| fleet_ready(it).0 == "True");
+        rig.until::<Fleet>(name, "ready", all).await;
+    }
+    for name in ["drained", "forced"] {
+        rig.fleet.member(name).unwrap().link().cut(Cut::Refuse);
+        rig.ready(name, "Unknown").await;
+    }
+    let fleets: Api<Fleet> = rig.api();
+    for name in ["draining", "orphaning", "forcing"] {
+        fleets.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    for name in ["orphaning", "forcing"] {
+        rig.until::<Fleet>(name, "gone", |it| it.is_none()).await;
+    }
+    let blocked = |it: Option<&Fleet>| {
+        it.is_some_and(|it| fleet_ready(it) == ("False".to_owned(), "MemberUnreachable".to_owned()))
+    };
+    rig.until::<Fleet>("draining", "waiting for a silent member", blocked)
+        .await;
+    assert!(rig.has("orphaned", "placed").await, "everything goes on running");
+    assert!(rig.has("shared", "placed").await, "another fleet has it");
+
+    // Both answer again: the one is drained and its fleet is let go, the other is cleaned by its tombstone or, since it
+    // is still registered, left to the policies.
+    for name in ["drained", "forced"] {
+        rig.fleet.member(name).unwrap().link().heal();
+    }
+    rig.until::<Fleet>("draining", "gone", |it| it.is_none()).await;
+    assert!(!rig.has("drained", "placed").await);
+    assert!(rig.has("shared", "placed").await, "another fleet has it");
+    let graves = ListParams::default().labels("fleet.kurator.dev/tombstone=true");
+    for grave in rig.api::<ConfigMap>().list(&graves).await.unwrap() {
+        rig.until::<ConfigMap>(&grave.name_any(), "gone", |it| it.is_none())
+            .await;
+    }
+    assert!(
+        rig.has("forced", "placed").await,
+        "a member that is registered is not cleaned behind the back of the policies"
+    );
+    assert_eq!(ready(&rig.ready("forced", "True").await).1, "ApiServerReady");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_over_managed_clusters_reaches_them_by_the_secrets_of_cluster_api_and_knows_them_again() {
+    let rig = Rig::start(&["prod", "dr"]).await;
+    let manifest = include_str!("../../examples/manifests/cluster.yaml");
+    let cluster: Cluster = serde_saphyr::from_str(manifest).unwrap();
+    rig.api().create(&PostParams::default(), &cluster).await.unwrap();
+    let fleet: Fleet = serde_saphyr::from_str(include_str!("../../examples/manifests/fleet.yaml")).unwrap();
+    rig.api().create(&PostParams::default(), &fleet).await.unwrap();
+    let told = |wanted: [(&'static str, &'static str); 2]| {
+        move |it: Option<&Fleet>| {
+            it.is_some_and(|it| {
+                let reasons = reasons(it);
+                wanted
+                    .iter()
+                    .all(|(name, reason)| reasons.get(*name).is_some_and(|it| it == reason))
+            })
+        }
+    };
+    let name = &fleet.name_any();
+    let missing = told([
+        ("cluster-prod", "KubeconfigSecretNotFound"),
+        ("cluster-dr", "ClusterNotFound"),
+    ]);
+    rig.until::<Fleet>(name, "what is missing", missing).await;
+
+    let written = Instant::now();
+    let kubeconfig = rig.kubeconfig("prod").await;
+    rig.write_secret("cluster-prod-kubeconfig", "value", &kubeconfig)
+        .await;
+    let ready = told([
+        ("cluster-prod", "ApiServerReady"),
+        ("cluster-dr", "ClusterNotFound"),
+    ]);
+    rig.until::<Fleet>(name, "ready by its Secret", ready).await;
+    println!("a Secret that appears is used after {:?}", written.elapsed());
+    let identified = |it: Option<&Cluster>| {
+        it.and_then(|it| it.status.as_ref())
+            .is_some_and(|status| status.cluster_uid.is_some())
+    };
+    rig.until::<Cluster>("cluster-prod", "its identity on record", identified)
+        .await;
+    let other = rig.kubeconfig("dr").await;
+    rig.write_secret("cluster-prod-kubeconfig", "value", &other).await;
+    let refused = told([
+        ("cluster-prod", "IdentityMismatch"),
+        ("cluster-dr", "ClusterNotFound"),
+    ]);
+    rig.until::<Fleet>(name, "another cluster refused", refused).await;
+
+    // The nodes have their say, by the status of an attached cluster.
+    rig.attach("dr", "dr", Value::Null).await;
+    rig.ready("dr", "True").await;
+    let direct = rig.direct("dr");
+    let node: Node = serde_json::from_value(json!({"metadata": {"name": "cloud"}})).unwrap();
+    let nodes: Api<Node> = Api::all(direct);
+    nodes.create(&PostParams::default(), &node).await.unwrap();
+    assert_eq!(ready_reason(&rig, "dr", "False").await, "CloudNodesNotReady");
+    let up = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    nodes
+        .patch_status("cloud", &PatchParams::default(), &Patch::Merge(up))
+        .await
+        .unwrap();
+    assert_eq!(ready_reason(&rig, "dr", "True").await, "ApiServerReady");
+
+    // One name stands for one member.
+    rig.attach("cluster-prod", "prod", Value::Null).await;
+    let taken = told([("cluster-prod", "NameTaken"), ("cluster-dr", "ClusterNotFound")]);
+    rig.until::<Fleet>(name, "a taken name", taken).await;
+}
+
+async fn ready_reason(rig: &Rig, cluster: &str, status: &str) -> String {
+    ready(&rig.ready(cluster, status).await).1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_managers_one_leads_and_the_other_takes_over_without_a_flap() {
+    let (fleet, hub) = Rig::servers(&["a"]).await;
+    let account = Rig::account(&fleet).await;
+    // The first goes through the link to the hub, the second past it.
+    let mut through = account.config();
+    through.default_retry = false;
+    let options = |name: &str| FleetOptions::default().with_replica(ReplicaId::new(name));
+    let first = manage(Client::try_from(through).unwrap(), options("first")).await;
+    let (members_of_first, membership, stop) =
+        (first.members(), first.membership(), CancellationToken::new());
+    tokio::spawn(first.run(stop.clone().cancelled_owned()));
+    let rig = Rig {
+        fleet,
+        hub: hub.clone(),
+        members: members_of_first.clone(),
+        membership,
+        stop,
+    };
+    rig.attach("a", "a", Value::Null).await;
+    rig.ready("a", "True").await;
+    let second = manage(hub, options("second")).await;
+    let (members_of_second, stop_second) = (second.members(), CancellationToken::new());
+    let second = tokio::spawn(second.run(stop_second.clone().cancelled_owned()));
+
+    let clusters: Api<AttachedCluster> = rig.api();
+    let watching = tokio::spawn(never_unready(clusters.clone()));
+    rig.fleet.member("hub").unwrap().link().cut(Cut::Refuse);
+    let cut = Instant::now();
+    engaged(&members_of_second, 1).await;
+    println!("taken over after {:?}, lease 3 s", cut.elapsed());
+    assert_eq!(
+        members_of_first.engaged().borrow().len(),
+        0,
+        "the first let go before"
+    );
+    rig.fleet.member("hub").unwrap().link().heal();
+    watching.abort();
+    assert!(
+        watching.await.unwrap_err().is_cancelled(),
+        "the change of leaders was no change of health"
+    );
+
+    rig.fleet.member("a").unwrap().link().cut(Cut::Refuse);
+    assert_eq!(ready_reason(&rig, "a", "Unknown").await, "Unreachable");
+    assert!(
+        members_of_first.statuses().is_empty(),
+        "one that does not lead probes nobody"
+    );
+    let told = rig.api::<Event>().list(&ListParams::default()).await.unwrap();
+    let teller = |reason: &str| {
+        let told = told
+            .iter()
+            .filter(|event| event.reason.as_deref() == Some(reason));
+        told.filter_map(|event| event.reporting_instance.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(teller("ApiServerReady"), ["first"]);
+    assert_eq!(teller("Unreachable"), ["second"]);
+
+    // An orderly end hands over at once.
+    stop_second.cancel();
+    second.await.unwrap();
+    engaged_statuses(&members_of_first, 1).await;
+    rig.fleet.member("a").unwrap().link().heal();
+    rig.ready("a", "True").await;
+}
+
+async fn engaged(members: &kurator_core::multicluster::Members, count: usize) {
+    timeout(
+        PATIENCE,
+        members.engaged().wait_for(|engaged| engaged.len() == count),
+    )
+    .await
+    .unwrap()
+    .unwrap();
+}
+
+async fn engaged_statuses(members: &kurator_core::multicluster::Members, count: usize) {
+    let mut changes = members.changes();
+    let looked_after = async {
+        while members.statuses().len() != count {
+            changes.changed().await.unwrap();
+        }
+    };
+    timeout(PATIENCE, looked_after).await.unwrap();
+}
+
+/// Panics when the cluster is ever seen not ready.
+async fn never_unready(clusters: Api<AttachedCluster>) {
+    let seen = wait::await_condition(clusters, "a", |it: Option<&AttachedCluster>| {
+        it.is_some_and(|it| ready(it).0 != "True")
+    });
+    panic!("flapped: {:?}", seen.await);
 }

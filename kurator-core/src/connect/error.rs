@@ -20,6 +20,17 @@ pub enum ConnectError {
         /// What does not fit, without values.
         problem: &'static str,
     },
+    /// Whoever gives the credentials of the member does not give any now.
+    #[error("no credentials for cluster {cluster} from {provider} now; they are asked for again")]
+    Credentials {
+        /// Member.
+        cluster: ClusterName,
+        /// Who was asked.
+        provider: String,
+        /// Its answer.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The kubeconfig is refused or wrong.
     #[error("the kubeconfig of cluster {cluster} cannot be used")]
     Kubeconfig {
@@ -37,6 +48,18 @@ pub enum ConnectError {
         /// Why.
         #[source]
         source: Box<MembershipError>,
+    },
+    /// The member offers ways of access and this process has been given none of them.
+    #[error(
+        "cluster {cluster} offers access through {} and none of that is configured here; configure one, or put its \
+         kubeconfig into a Secret",
+        if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") }
+    )]
+    NoAccess {
+        /// Member.
+        cluster: ClusterName,
+        /// The names of what it offers.
+        offered: Vec<String>,
     },
     /// The member is registered without a kubeconfig.
     #[error("cluster {cluster} is registered without a kubeconfig; name a Secret in its registration")]
@@ -78,6 +101,8 @@ impl ConnectError {
     pub fn cluster(&self) -> &ClusterName {
         match self {
             Self::Client { cluster, .. }
+            | Self::Credentials { cluster, .. }
+            | Self::NoAccess { cluster, .. }
             | Self::Kubeconfig { cluster, .. }
             | Self::Membership { cluster, .. }
             | Self::NoKubeconfig { cluster }
@@ -91,6 +116,8 @@ impl ConnectError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Client { .. } => "ClientUnusable",
+            Self::Credentials { .. } => "CredentialsUnavailable",
+            Self::NoAccess { .. } => "AccessNotConfigured",
             Self::Kubeconfig { source, .. } => source.reason(),
             Self::Membership { source, .. } => source.reason(),
             Self::NoKubeconfig { .. } => "KubeconfigMissing",
@@ -104,14 +131,33 @@ impl ConnectError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Membership { source, .. } => matches!(**source, MembershipError::Unavailable { .. }),
-            Self::SecretUnreadable { .. } => true,
+            Self::Credentials { .. } | Self::SecretUnreadable { .. } => true,
             _ => false,
         }
     }
 }
 
+impl ConnectError {
+    /// A client for `purpose` of a configuration that has been accepted; for connectors of hosts.
+    ///
+    /// # Errors
+    /// [`ConnectError::Client`], without any value of the configuration in it.
+    pub fn client(
+        cluster: &ClusterName,
+        purpose: ClientPurpose,
+        mut config: kube::Config,
+    ) -> Result<kube::Client, Self> {
+        purpose.policy().apply_to(&mut config);
+        kube::Client::try_from(config).map_err(|error| Self::Client {
+            cluster: cluster.clone(),
+            purpose,
+            problem: client_problem(&error),
+        })
+    }
+}
+
 /// What is wrong with an accepted configuration, from kube's refusal to make a client of it.
-pub(super) fn client_problem(error: &kube::Error) -> &'static str {
+fn client_problem(error: &kube::Error) -> &'static str {
     match error {
         kube::Error::TlsRequired => {
             "no TLS stack is compiled in; enable kube's `rustls-tls` and `ring` in the application"

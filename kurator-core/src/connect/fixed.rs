@@ -2,8 +2,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use kube::{Client, Config};
+use tokio::sync::watch;
 
-use super::{ClientPurpose, ClusterConnector, ConnectError, error::client_problem};
+use super::{ClientPurpose, ClusterConnector, ConnectError};
 use crate::names::ClusterName;
 
 /// Clients the host has made, one a member for every purpose: tests, tools for one cluster, hosts with
@@ -66,13 +67,7 @@ impl InClusterConnector {
     ) -> Result<Self, ConnectError> {
         let mut clients = BTreeMap::new();
         for purpose in ClientPurpose::ALL {
-            let mut config = config.clone();
-            purpose.policy().apply_to(&mut config);
-            let client = Client::try_from(config).map_err(|error| ConnectError::Client {
-                cluster: name.clone(),
-                purpose,
-                problem: client_problem(&error),
-            })?;
+            let client = ConnectError::client(&name, purpose, config.clone())?;
             clients.insert(purpose, client);
         }
         Ok(Self {
@@ -105,6 +100,13 @@ impl ClusterConnector for InClusterConnector {
         if *cluster != self.name {
             self.others.invalidate(cluster).await;
         }
+    }
+
+    async fn follow(&self, cluster: &ClusterName) -> Option<watch::Receiver<u64>> {
+        if *cluster == self.name {
+            return None;
+        }
+        self.others.follow(cluster).await
     }
 }
 

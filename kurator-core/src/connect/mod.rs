@@ -21,6 +21,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use kube::Client;
+use tokio::sync::watch;
 
 pub use self::{
     error::ConnectError,
@@ -47,6 +48,13 @@ pub trait ClusterConnector: fmt::Debug + Send + Sync + 'static {
 
     /// Forgets what is cached of `cluster`: it left, or its server said 401.
     async fn invalidate(&self, cluster: &ClusterName);
+
+    /// A counter that grows whenever the way to `cluster` may have become another: new credentials, or none any more.
+    /// `None` when this connector cannot tell, so that asking for a client now and then is all there is.
+    async fn follow(&self, cluster: &ClusterName) -> Option<watch::Receiver<u64>> {
+        let _ = cluster;
+        None
+    }
 }
 
 #[async_trait]
@@ -58,5 +66,9 @@ impl<T: ClusterConnector + ?Sized> ClusterConnector for Arc<T> {
 
     async fn invalidate(&self, cluster: &ClusterName) {
         (**self).invalidate(cluster).await;
+    }
+
+    async fn follow(&self, cluster: &ClusterName) -> Option<watch::Receiver<u64>> {
+        (**self).follow(cluster).await
     }
 }

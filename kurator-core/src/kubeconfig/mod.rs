@@ -30,7 +30,7 @@ mod tests;
 
 pub use self::{
     error::KubeconfigError,
-    parse::{KubeconfigSource, parse},
+    parse::{KubeconfigSource, accept, parse},
     policy::KubeconfigPolicy,
-    secret::{DEFAULT_KEYS, KubeconfigRef, kubeconfig_text},
+    secret::{DEFAULT_KEYS, KubeconfigPlace, KubeconfigRef, kubeconfig_text},
 };

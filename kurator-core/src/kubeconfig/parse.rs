@@ -4,8 +4,8 @@ use kube::config::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{KubeconfigError, KubeconfigPolicy};
-use crate::names::{ClusterName, NamespacedName};
+use super::{KubeconfigError, KubeconfigPlace, KubeconfigPolicy};
+use crate::names::ClusterName;
 
 const SERVER: &str = "clusters[].cluster.server";
 const CA_DATA: &str = "clusters[].cluster.certificate-authority-data";
@@ -19,15 +19,15 @@ const NAME: &str = "member";
 pub struct KubeconfigSource<'a> {
     /// Member.
     pub cluster: &'a ClusterName,
-    /// Secret on the hub.
-    pub secret: &'a NamespacedName,
+    /// The object on the hub that holds it.
+    pub place: &'a KubeconfigPlace,
 }
 
 impl KubeconfigSource<'_> {
     fn missing(self, field: &'static str) -> KubeconfigError {
         KubeconfigError::Missing {
             cluster: self.cluster.clone(),
-            secret: self.secret.clone(),
+            place: self.place.clone(),
             field,
         }
     }
@@ -35,7 +35,7 @@ impl KubeconfigSource<'_> {
     fn invalid(self, field: &'static str, problem: &'static str) -> KubeconfigError {
         KubeconfigError::Invalid {
             cluster: self.cluster.clone(),
-            secret: self.secret.clone(),
+            place: self.place.clone(),
             field,
             problem,
         }
@@ -83,6 +83,24 @@ pub fn parse(
             .ok_or_else(|| source.missing("users[] of the context"))?,
     };
 
+    accept(source, cluster, user, context.namespace.as_deref(), policy)
+}
+
+/// A client configuration of what an object other than a kubeconfig says about a cluster, and of the user to be there,
+/// under the same `policy`.
+///
+/// # Guarantees
+/// Those of [`parse`].
+///
+/// # Errors
+/// [`KubeconfigError`], without any value in it.
+pub fn accept(
+    source: KubeconfigSource<'_>,
+    cluster: &Cluster,
+    user: AuthInfo,
+    namespace: Option<&str>,
+    policy: &KubeconfigPolicy,
+) -> Result<Config, KubeconfigError> {
     let cluster = accepted_cluster(source, cluster, policy)?;
     let proxy = proxy(source, &cluster, policy)?;
     let accepted = Kubeconfig {
@@ -101,7 +119,7 @@ pub fn parse(
             context: Some(Context {
                 cluster: NAME.to_owned(),
                 user: Some(NAME.to_owned()),
-                namespace: context.namespace.clone(),
+                namespace: namespace.map(str::to_owned),
                 ..Context::default()
             }),
             ..NamedContext::default()
@@ -127,7 +145,7 @@ fn syntax(source: KubeconfigSource<'_>, error: &kube::config::KubeconfigError) -
     };
     KubeconfigError::Syntax {
         cluster: source.cluster.clone(),
-        secret: source.secret.clone(),
+        place: source.place.clone(),
         line: location.map_or(0, |location| location.line()),
         column: location.map_or(0, |location| location.column()),
     }
@@ -148,7 +166,7 @@ fn accepted_cluster(
         Some("http") => {
             return Err(KubeconfigError::PlainHttpRefused {
                 cluster: source.cluster.clone(),
-                secret: source.secret.clone(),
+                place: source.place.clone(),
                 field: SERVER,
             });
         }
@@ -160,21 +178,21 @@ fn accepted_cluster(
     {
         return Err(KubeconfigError::CredentialsInUrl {
             cluster: source.cluster.clone(),
-            secret: source.secret.clone(),
+            place: source.place.clone(),
             field: SERVER,
         });
     }
     if cluster.insecure_skip_tls_verify == Some(true) && !policy.allows_insecure_tls() {
         return Err(KubeconfigError::InsecureTlsRefused {
             cluster: source.cluster.clone(),
-            secret: source.secret.clone(),
+            place: source.place.clone(),
             field: "clusters[].cluster.insecure-skip-tls-verify",
         });
     }
     if present(&cluster.proxy_url).is_some() && !policy.allows_proxy_of_kubeconfig() {
         return Err(KubeconfigError::ProxyRefused {
             cluster: source.cluster.clone(),
-            secret: source.secret.clone(),
+            place: source.place.clone(),
             field: PROXY,
         });
     }
@@ -216,14 +234,14 @@ fn accepted_user(
     {
         return Err(KubeconfigError::ExecRefused {
             cluster: source.cluster.clone(),
-            secret: source.secret.clone(),
+            place: source.place.clone(),
             field: "users[].user.exec",
         });
     }
     if user.auth_provider.is_some() && !policy.allows_auth_provider() {
         return Err(KubeconfigError::AuthProviderRefused {
             cluster: source.cluster.clone(),
-            secret: source.secret.clone(),
+            place: source.place.clone(),
             field: "users[].user.auth-provider",
         });
     }
@@ -276,7 +294,7 @@ fn file_path(
         Some(path) if policy.allows_file_paths() => Ok(Some(path.to_owned())),
         Some(_) => Err(KubeconfigError::FilePathRefused {
             cluster: source.cluster.clone(),
-            secret: source.secret.clone(),
+            place: source.place.clone(),
             field,
             inline,
         }),

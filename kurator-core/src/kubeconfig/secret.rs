@@ -1,3 +1,5 @@
+use std::fmt;
+
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,31 @@ use crate::names::{ClusterName, NamespacedName};
 /// The keys a kubeconfig is looked for under, in this order, when none is named: `value` is what Cluster API and
 /// Kurator's `AttachedCluster` use, `kubeconfig` is what people write by hand.
 pub const DEFAULT_KEYS: [&str; 2] = ["value", "kubeconfig"];
+
+/// The object on the hub that says how a member is reached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum KubeconfigPlace {
+    /// A Secret that holds a kubeconfig.
+    Secret(NamespacedName),
+    /// A `ClusterProfile` of an inventory.
+    ClusterProfile(NamespacedName),
+}
+
+impl From<NamespacedName> for KubeconfigPlace {
+    fn from(secret: NamespacedName) -> Self {
+        Self::Secret(secret)
+    }
+}
+
+impl fmt::Display for KubeconfigPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret(name) => write!(f, "Secret {name}"),
+            Self::ClusterProfile(name) => write!(f, "ClusterProfile {name}"),
+        }
+    }
+}
 
 /// Where a member's kubeconfig is: a Secret on the hub.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,7 +88,7 @@ pub fn kubeconfig_text(
         Ok(text) => Ok(SecretString::from(text)),
         Err(_) => Err(KubeconfigError::Invalid {
             cluster: cluster.clone(),
-            secret: from.secret.clone(),
+            place: from.secret.clone().into(),
             field: "data",
             problem: "is not UTF-8 text",
         }),

@@ -21,10 +21,10 @@ fn kubeconfig(server: &str, cluster: &str, user: &str) -> String {
 
 fn parse_with(text: &str, policy: &KubeconfigPolicy) -> Result<Config, KubeconfigError> {
     let cluster = ClusterName::new("cluster-a").unwrap();
-    let secret = NamespacedName::new("fleet", "cluster-a-kubeconfig");
+    let place = NamespacedName::new("fleet", "cluster-a-kubeconfig").into();
     let source = KubeconfigSource {
         cluster: &cluster,
-        secret: &secret,
+        place: &place,
     };
     parse(source, &SecretString::from(text), policy)
 }

@@ -52,6 +52,31 @@ impl<V: Clone + PartialEq + Send + 'static> HubMirror<V> {
     where
         K: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
     {
+        Self::follow(api, config, reduce, false)
+    }
+
+    /// Like [`watch`](Self::watch), for a kind that need not be installed: as long as the hub has never served it there
+    /// are none of it.
+    pub fn watch_if_served<K>(
+        api: Api<K>,
+        config: watcher::Config,
+        reduce: impl Fn(&K) -> Option<V> + Send + Sync + 'static,
+    ) -> Self
+    where
+        K: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
+    {
+        Self::follow(api, config, reduce, true)
+    }
+
+    fn follow<K>(
+        api: Api<K>,
+        config: watcher::Config,
+        reduce: impl Fn(&K) -> Option<V> + Send + Sync + 'static,
+        optional: bool,
+    ) -> Self
+    where
+        K: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
+    {
         let state = Arc::new(State {
             entries: Mutex::new(None),
             changes: watch::Sender::new(0),
@@ -65,6 +90,11 @@ impl<V: Clone + PartialEq + Send + 'static> HubMirror<V> {
             while let Some(Some(event)) = stopped.run_until_cancelled(events.next()).await {
                 match event {
                     Ok(event) => shared.take(event, &mut listed, &reduce),
+                    Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
+                        if optional && status.code == 404 =>
+                    {
+                        shared.is_not_served();
+                    }
                     Err(error) => tracing::warn!(%error, "what was last read from the hub stays in use"),
                 }
             }
@@ -101,6 +131,18 @@ impl<V: Clone + PartialEq + Send + 'static> HubMirror<V> {
 impl<V: Clone + PartialEq> State<V> {
     fn lock(&self) -> MutexGuard<'_, Option<Entries<V>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_not_served(&self) {
+        let first = {
+            let mut entries = self.lock();
+            let first = entries.is_none();
+            entries.get_or_insert_default();
+            first
+        };
+        if first {
+            self.changes.send_modify(|revision| *revision += 1);
+        }
     }
 
     fn take<K: Resource>(&self, event: Event<K>, listed: &mut Entries<V>, reduce: &impl Fn(&K) -> Option<V>) {

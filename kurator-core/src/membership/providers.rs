@@ -6,9 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kube::Client;
 use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Member, Membership, MembershipError};
+use super::{Member, Membership, MembershipError, MergedChanges};
 use crate::connect::{ClientPurpose, ClusterConnector, ConnectError};
 use crate::names::{ClusterName, FleetName};
 
@@ -23,36 +22,17 @@ struct Provider {
 ///
 /// Of two members with the same name the one of the provider that was added first counts. As long as one provider
 /// cannot be asked nothing is known about all: a shorter list would be taken for members that left.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Providers {
     providers: Vec<Provider>,
-    changes: watch::Sender<u64>,
-    forwarding: Vec<DropGuard>,
-}
-
-impl Default for Providers {
-    fn default() -> Self {
-        Self {
-            providers: Vec::new(),
-            changes: watch::Sender::new(0),
-            forwarding: Vec::new(),
-        }
-    }
+    changes: MergedChanges,
 }
 
 impl Providers {
     /// Adds a provider. Call within a tokio runtime.
     #[must_use]
     pub fn with(mut self, membership: Arc<dyn Membership>, connector: Arc<dyn ClusterConnector>) -> Self {
-        let mut source = membership.changes();
-        let (changes, stop) = (self.changes.clone(), CancellationToken::new());
-        let stopped = stop.clone();
-        tokio::spawn(async move {
-            while let Some(Ok(())) = stopped.run_until_cancelled(source.changed()).await {
-                changes.send_modify(|revision| *revision += 1);
-            }
-        });
-        self.forwarding.push(stop.drop_guard());
+        self.changes.add(membership.changes());
         self.providers.push(Provider {
             membership,
             connector,
@@ -114,9 +94,19 @@ impl ClusterConnector for Providers {
     }
 
     async fn invalidate(&self, cluster: &ClusterName) {
-        if let Ok(connector) = self.connector(cluster).await {
-            connector.invalidate(cluster).await;
+        match self.connector(cluster).await {
+            Ok(connector) => connector.invalidate(cluster).await,
+            // It has left, or nobody can say: whoever still holds something of it lets go.
+            Err(_) => {
+                for provider in &self.providers {
+                    provider.connector.invalidate(cluster).await;
+                }
+            }
         }
+    }
+
+    async fn follow(&self, cluster: &ClusterName) -> Option<watch::Receiver<u64>> {
+        self.connector(cluster).await.ok()?.follow(cluster).await
     }
 }
 

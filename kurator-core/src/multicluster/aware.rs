@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::channel::mpsc;
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use kube::runtime::controller::{self, Action};
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{self, watcher};
@@ -264,7 +265,12 @@ where
                     let (forget, reconcile) = (Arc::clone(&forget), Arc::clone(&reconcile));
                     async move {
                         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-                        let action = reconcile(object, context).await?;
+                        let work = AssertUnwindSafe(async { reconcile(object, context).await }).catch_unwind();
+                        let Ok(done) = work.await else {
+                            tracing::error!(%namespace, %name, "reconcile panicked");
+                            return Ok(Action::requeue(backoff.after(forget.failed(&namespace, &name))));
+                        };
+                        let action = done?;
                         forget.succeeded(&namespace, &name);
                         Ok::<_, E>(action)
                     }

@@ -11,9 +11,10 @@ use kube::discovery::Discovery;
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use tokio::task::JoinSet;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::watch;
+use tokio_util::sync::DropGuard;
 
+use super::each::on_each;
 use super::engaged::EngagedMember;
 use super::members::Members;
 use crate::health::{NodeHealth, cloud_nodes};
@@ -32,20 +33,34 @@ const RETRY: Duration = Duration::from_secs(10);
 /// nodes and none of them is.
 ///
 /// # RBAC
-/// On the member: `list` and `watch` of `nodes` and `pods`, and discovery.
+/// On the member: `list` and `watch` of `nodes` and `pods`, and discovery. What is not allowed stays unknown.
 pub struct Facts {
     members: Members,
-    known: Known,
+    known: Arc<Known>,
     _observing: DropGuard,
 }
 
-type Known = Arc<Mutex<BTreeMap<ClusterName, Fact>>>;
+/// What has been observed so far, and who wants to hear of more.
+struct Known {
+    facts: Mutex<BTreeMap<ClusterName, Fact>>,
+    changes: watch::Sender<u64>,
+}
 
 #[derive(Clone)]
 struct Fact {
     nodes: Store<Node>,
     pods: Store<Pod>,
     served: Option<(String, ApiSet)>,
+}
+
+impl Known {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterName, Fact>> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|revision| *revision += 1);
+    }
 }
 
 impl fmt::Debug for Facts {
@@ -60,13 +75,19 @@ impl Facts {
     /// Starts to observe, in background tasks of the current runtime, until the value is dropped.
     #[must_use]
     pub fn start(members: Members) -> Self {
-        let (known, stop) = (Known::default(), CancellationToken::new());
-        let (writing, stopped, engaged) = (Arc::clone(&known), stop.clone(), members.engaged());
-        tokio::spawn(async move { stopped.run_until_cancelled(on_members(engaged, writing)).await });
+        let known = Arc::new(Known {
+            facts: Mutex::default(),
+            changes: watch::Sender::new(0),
+        });
+        let writing = Arc::clone(&known);
+        let observing = on_each(&members, move |member| {
+            let known = Arc::clone(&writing);
+            Box::pin(async move { observe(&member, &known).await })
+        });
         Self {
             members,
             known,
-            _observing: stop.drop_guard(),
+            _observing: observing,
         }
     }
 
@@ -79,33 +100,55 @@ impl Facts {
         let Some(status) = self.members.status(name) else {
             return Ok(None);
         };
-        let mut view = ClusterView::new(name.clone());
+        let registration = self.members.registration(name);
+        let mut view = registration.map_or_else(|| ClusterView::new(name.clone()), |member| member.view());
         view.health = Health {
             status: status.health.health,
             reason: Some(status.health.reason.as_str().to_owned()),
             since: status.health.since,
         };
-        if let Some(member) = self.members.get(name) {
-            view.labels = member.labels();
-        }
-        let Some(fact) = lock(&self.known).get(name).cloned() else {
+        let Some(fact) = self.known.lock().get(name).cloned() else {
             return Ok(Some(view));
         };
         if let Some((version, apis)) = fact.served {
             view = view.with_version(version).with_apis(apis);
         }
-        let (nodes, pods) = (fact.nodes.state(), fact.pods.state());
-        let listed = [is_ready(&fact.nodes), is_ready(&fact.pods)];
-        if listed == [true, true] {
-            view =
-                view.with_observed_nodes(nodes.iter().map(AsRef::as_ref), pods.iter().map(AsRef::as_ref))?;
+        if !(is_ready(&fact.nodes) && is_ready(&fact.pods)) {
+            return Ok(Some(view));
         }
+        let (nodes, pods) = (fact.nodes.state(), fact.pods.state());
+        if view.provider.is_none() {
+            view.provider = provider(nodes.iter().map(AsRef::as_ref));
+        }
+        view = view.with_observed_nodes(nodes.iter().map(AsRef::as_ref), pods.iter().map(AsRef::as_ref))?;
         Ok(Some(view))
+    }
+
+    /// The version of a member's API server, once it has said so.
+    #[must_use]
+    pub fn version(&self, name: &ClusterName) -> Option<String> {
+        let known = self.known.lock();
+        known
+            .get(name)
+            .and_then(|fact| fact.served.as_ref())
+            .map(|(version, _)| version.clone())
+    }
+
+    /// A counter that grows whenever a view may have become another. Several changes in a row may show as one.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.known.changes.subscribe()
     }
 }
 
-fn lock(known: &Known) -> MutexGuard<'_, BTreeMap<ClusterName, Fact>> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
+/// The provider that all nodes name in `spec.providerID`, such as `aws` in `aws:///eu-west-1a/i-0abc`; none if they
+/// name several.
+fn provider<'a>(nodes: impl Iterator<Item = &'a Node>) -> Option<String> {
+    let mut named = nodes
+        .filter_map(|node| node.spec.as_ref()?.provider_id.as_deref())
+        .map(|id| id.split_once("://").map(|(provider, _)| provider));
+    let first = named.next()??;
+    named.all(|other| other == Some(first)).then(|| first.to_owned())
 }
 
 fn is_ready<K>(store: &Store<K>) -> bool
@@ -115,35 +158,16 @@ where
     futures::FutureExt::now_or_never(store.wait_until_ready()).is_some_and(|ready| ready.is_ok())
 }
 
-async fn on_members(mut engaged: tokio::sync::watch::Receiver<super::Engaged>, known: Known) {
-    let mut running = BTreeMap::new();
-    let mut tasks = JoinSet::new();
-    loop {
-        let now = Arc::clone(&engaged.borrow_and_update());
-        for (name, member) in now.iter() {
-            if running.contains_key(name) {
-                continue;
-            }
-            running.insert(name.clone(), ());
-            let (observed, known, name) = (Arc::clone(member), Arc::clone(&known), name.clone());
-            tasks.spawn(member.work.track_future(async move {
-                tokio::select! {
-                    biased;
-                    () = observed.left() => {}
-                    () = observe(&observed, &known) => {}
-                }
-                lock(&known).remove(&name);
-                name
-            }));
-        }
-        tokio::select! {
-            changed = engaged.changed() => if changed.is_err() { return },
-            Some(ended) = tasks.join_next() => {
-                if let Ok(name) = ended {
-                    running.remove(&name);
-                }
-            }
-        }
+/// A member's place among what is known, given up when it is observed no more.
+struct Registered<'a> {
+    known: &'a Known,
+    member: &'a EngagedMember,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.known.lock().remove(self.member.name());
+        self.known.changed();
     }
 }
 
@@ -155,30 +179,40 @@ async fn observe(member: &EngagedMember, known: &Known) {
         pods,
         served: None,
     };
-    lock(known).insert(member.name().clone(), fact);
+    known.lock().insert(member.name().clone(), fact);
+    let _registered = Registered { known, member };
     let config = watcher::Config::default;
     let watch_nodes = watcher(Api::<Node>::all(member.client()), config())
         .default_backoff()
         .modify(trim_node)
         .reflect(write_nodes)
-        .for_each(|_| {
-            member.report_nodes(cloud_nodes(
-                nodes.state().iter().map(|node| NodeHealth::from(node.as_ref())),
-            ));
+        .for_each(|event| {
+            if is_news(&event) {
+                member.report_nodes(cloud_nodes(
+                    nodes.state().iter().map(|node| NodeHealth::from(node.as_ref())),
+                ));
+                known.changed();
+            }
             std::future::ready(())
         });
     let watch_pods = watcher(Api::<Pod>::all(member.client()), config())
         .default_backoff()
         .modify(trim_pod)
         .reflect(write_pods)
-        .for_each(|_| std::future::ready(()));
+        .for_each(|event| {
+            if is_news(&event) {
+                known.changed();
+            }
+            std::future::ready(())
+        });
     let ask = async {
         loop {
             let pause = match served(member.client()).await {
                 Ok(served) => {
-                    if let Some(fact) = lock(known).get_mut(member.name()) {
+                    if let Some(fact) = known.lock().get_mut(member.name()) {
                         fact.served = Some(served);
                     }
+                    known.changed();
                     REFRESH
                 }
                 Err(error) => {
@@ -190,6 +224,14 @@ async fn observe(member: &EngagedMember, known: &Known) {
         }
     };
     tokio::join!(watch_nodes, watch_pods, ask);
+}
+
+/// Whether the store is another after this event: a list that is under way changes nothing before it is complete.
+fn is_news<K>(event: &watcher::Result<watcher::Event<K>>) -> bool {
+    matches!(
+        event,
+        Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_))
+    )
 }
 
 async fn served(client: Client) -> Result<(String, ApiSet), kube::Error> {
@@ -238,5 +280,29 @@ fn trim_pod(pod: &mut Pod) {
             container.readiness_probe = None;
             container.startup_probe = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(provider_id: Option<&str>) -> Node {
+        serde_json::from_value(serde_json::json!({"metadata": {}, "spec": {"providerID": provider_id}}))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_provider_is_what_all_nodes_that_name_one_agree_on() {
+        let of = |ids: &[Option<&str>]| {
+            let nodes: Vec<Node> = ids.iter().map(|id| node(*id)).collect();
+            provider(nodes.iter())
+        };
+        assert_eq!(
+            of(&[Some("aws:///a/i-1"), None, Some("aws:///b/i-2")]).as_deref(),
+            Some("aws")
+        );
+        assert_eq!(of(&[Some("aws:///a/i-1"), Some("gce://p/z/n")]), None);
+        assert_eq!(of(&[None]), None);
     }
 }

@@ -124,6 +124,7 @@ pub(super) struct Shared {
     engaged: watch::Sender<Engaged>,
     statuses: Mutex<BTreeMap<ClusterName, MemberStatus>>,
     changes: watch::Sender<u64>,
+    registrations: Mutex<BTreeMap<ClusterName, Arc<Mutex<Member>>>>,
     holders: Mutex<BTreeMap<ClusterUid, ClusterName>>,
     on_record: Mutex<BTreeMap<ClusterUid, ClusterName>>,
 }
@@ -152,6 +153,7 @@ impl Members {
             engaged: watch::Sender::new(Engaged::default()),
             statuses: Mutex::default(),
             changes: watch::Sender::new(0),
+            registrations: Mutex::default(),
             holders: Mutex::default(),
             on_record: Mutex::default(),
         });
@@ -179,6 +181,15 @@ impl Members {
         self.shared.engaged.borrow().get(name).map(Arc::clone)
     }
 
+    /// How a member that this replica looks after is registered, now.
+    #[must_use]
+    pub fn registration(&self, name: &ClusterName) -> Option<Member> {
+        let registrations = lock(&self.shared.registrations);
+        registrations
+            .get(name)
+            .map(|registration| lock(registration).clone())
+    }
+
     /// What is known of every member this replica looks after.
     #[must_use]
     pub fn statuses(&self) -> BTreeMap<ClusterName, MemberStatus> {
@@ -198,6 +209,10 @@ impl Members {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
     /// The present, running evenly whatever happens to the wall clock.
     pub(super) fn now(&self) -> Timestamp {
@@ -207,7 +222,7 @@ impl Shared {
     }
 
     pub(super) fn statuses(&self) -> MutexGuard<'_, BTreeMap<ClusterName, MemberStatus>> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.statuses)
     }
 
     pub(super) fn report(&self, name: &ClusterName, status: MemberStatus) {
@@ -249,13 +264,8 @@ impl Shared {
 
     /// Takes hold of a cluster for a member, unless another member has it.
     pub(super) fn claim(&self, name: &ClusterName, uid: &ClusterUid) -> Result<(), ClusterName> {
-        let on_record = self
-            .on_record
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(uid)
-            .cloned();
-        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        let on_record = lock(&self.on_record).get(uid).cloned();
+        let mut holders = lock(&self.holders);
         let holder = on_record.as_ref().or_else(|| holders.get(uid));
         match holder {
             Some(holder) if holder != name => Err(holder.clone()),
@@ -268,9 +278,8 @@ impl Shared {
 
     fn release(&self, name: &ClusterName) {
         self.statuses().remove(name);
-        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        holders.retain(|_, holder| holder != name);
-        drop(holders);
+        lock(&self.registrations).remove(name);
+        lock(&self.holders).retain(|_, holder| holder != name);
         self.changes.send_modify(|revision| *revision += 1);
     }
 
@@ -283,7 +292,7 @@ impl Shared {
                     .or_insert_with(|| member.name.clone());
             }
         }
-        *self.on_record.lock().unwrap_or_else(PoisonError::into_inner) = on_record;
+        *lock(&self.on_record) = on_record;
     }
 }
 
@@ -328,7 +337,7 @@ async fn manage(
         }
         for (name, member) in &roster {
             if let Some(task) = running.get(name) {
-                let mut registration = task.registration.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut registration = lock(&task.registration);
                 if *registration != *member {
                     *registration = member.clone();
                     task.poke.notify_one();
@@ -345,6 +354,7 @@ async fn manage(
                 fence,
                 stop: stop.child_token(),
             };
+            lock(&shared.registrations).insert(name.clone(), Arc::clone(&task.registration));
             let tended = Tended {
                 name: name.clone(),
                 registration: Arc::clone(&task.registration),

@@ -32,11 +32,13 @@
 //! ```
 
 mod aware;
+mod each;
 mod engaged;
 mod facts;
 mod fair;
 mod link;
 mod members;
+mod nodes;
 mod probe;
 mod rate;
 mod retry;
@@ -50,6 +52,7 @@ pub use self::{
     facts::Facts,
     link::LinkError,
     members::{Engaged, MemberStatus, Members, MembersOptions},
+    nodes::CloudNodes,
     retry::Backoff,
     uniform::{ReconcileContext, UniformController},
 };

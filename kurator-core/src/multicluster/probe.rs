@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::ProbeFailure;
 use crate::connect::ConnectError;
 use crate::health::{ClusterUid, HealthReason};
+use crate::reason::with_causes;
 
 /// Asks for the identity and `/readyz`, both within the deadline.
 pub(super) async fn probe(client: &Client, deadline: Duration) -> Result<ClusterUid, ProbeFailure> {
@@ -72,15 +73,15 @@ fn failure(error: &kube::Error) -> ProbeFailure {
             "the credentials cannot be used".to_owned(),
         ),
         other => {
-            let chain = chain(other);
-            let tls = chain.contains("certificate");
+            let said = with_causes(other);
+            let tls = said.contains("certificate");
             (
                 if tls {
                     HealthReason::TlsRefused
                 } else {
                     HealthReason::Unreachable
                 },
-                chain,
+                said,
             )
         }
     };
@@ -92,20 +93,6 @@ pub(super) fn no_client(error: &ConnectError) -> Option<ProbeFailure> {
     (!error.is_retryable()).then(|| ProbeFailure {
         reason: HealthReason::CredentialsInvalid,
         token: error.reason(),
-        message: chain(error),
+        message: with_causes(error),
     })
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

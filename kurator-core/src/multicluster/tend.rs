@@ -1,8 +1,10 @@
 //! The task that looks after one member.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -31,10 +33,25 @@ pub(super) struct Tended {
 
 /// Probes the member until it is stopped; engages and disengages it as the probes say.
 pub(super) async fn tend(shared: Arc<Shared>, tended: Tended) -> ClusterName {
+    let on_record = tended
+        .registration
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .ready_since;
+    let now = shared.now();
+    let health = on_record.map_or_else(HealthState::default, |since| {
+        // Who looked after it before saw it well: it has the whole grace to answer again.
+        HealthState::resumed(
+            HealthStatus::Ready,
+            HealthReason::ApiServerReady,
+            Some(since),
+            Some(now),
+        )
+    });
     let mut tending = Tending {
         shared,
         tended,
-        health: HealthState::default(),
+        health,
         uid: None,
         engaged: None,
     };
@@ -48,13 +65,24 @@ pub(super) async fn tend(shared: Arc<Shared>, tended: Tended) -> ClusterName {
         }
     };
     let stop = tending.tended.stop.clone();
-    tokio::select! {
-        () = tending.run() => {}
-        () = stop.cancelled() => {}
-        () = revoked => {}
-    }
+    // What a host's connector does wrong is its member's trouble and nobody else's.
+    let panicked = tokio::select! {
+        ran = AssertUnwindSafe(tending.run()).catch_unwind() => ran.is_err(),
+        () = stop.cancelled() => false,
+        () = revoked => false,
+    };
     tending.disengage().await;
-    tending.tended.name
+    let Tending { shared, tended, .. } = tending;
+    let policy = shared.options.health;
+    let forgotten = tokio::time::timeout(policy.timeout, shared.connector.invalidate(&tended.name));
+    if forgotten.await.is_err() {
+        tracing::debug!(cluster = %tended.name, "the connector did not forget the member in time");
+    }
+    if panicked {
+        tracing::error!(cluster = %tended.name, "looking after the member panicked; it begins anew");
+        stop.run_until_cancelled(tokio::time::sleep(policy.period)).await;
+    }
+    tended.name
 }
 
 struct Tending {
@@ -78,6 +106,8 @@ impl Tending {
         let policy = self.shared.options.health;
         loop {
             let expiry = self.until(self.health.expires(&policy));
+            // Before the look, so that nothing that changes during it is missed.
+            let mut ways = self.shared.connector.follow(&self.tended.name).await;
             let look = {
                 let look = self.look();
                 tokio::pin!(look);
@@ -87,6 +117,7 @@ impl Tending {
                 }
             };
             let at = self.shared.now();
+            let ignorant = matches!(look, Some(Look::Ignorant));
             let (transition, failure) = match look {
                 Some(Look::Well(uid, clients)) => {
                     let before = self.health.last_failure();
@@ -123,7 +154,10 @@ impl Tending {
             if !self.answers() {
                 self.disengage().await;
             }
-            self.report(transition, failure);
+            // As long as the hub cannot say how to reach it, nothing is known that could be told.
+            if !(ignorant && self.health.reason == HealthReason::NeverSeen) {
+                self.report(transition, failure);
+            }
             let next = self.until(Some(self.health.next_probe(&policy, at)));
             let expiry = self.until(self.health.expires(&policy).filter(|expiry| *expiry > at));
             let engaged = self.engaged.clone();
@@ -133,8 +167,18 @@ impl Tending {
                     None => std::future::pending().await,
                 }
             };
+            let another_way = async {
+                let changed = match &mut ways {
+                    Some(ways) => ways.changed().await.is_ok(),
+                    None => false,
+                };
+                if !changed {
+                    std::future::pending().await
+                }
+            };
             tokio::select! {
                 () = next => {}
+                () = another_way => {}
                 () = expiry => {
                     let at = self.shared.now();
                     let transition = self.health.elapse(&policy, at);

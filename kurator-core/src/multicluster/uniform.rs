@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use kube::runtime::Controller;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::watcher;
@@ -62,7 +63,7 @@ type Extend<K> = Arc<dyn Fn(Controller<K>, &EngagedMember) -> Controller<K> + Se
 ///   the others waiting for more than one reconcile each.
 /// - A reconcile that takes longer than [`patience`](Self::patience) (its member hangs) no longer counts against the
 ///   others: it only holds its own member up.
-/// - Objects whose reconcile fails are retried with their own exponential back-off.
+/// - Objects whose reconcile fails or panics are retried with their own exponential back-off.
 pub struct UniformController<K>
 where
     K: Clone + Resource + fmt::Debug + 'static,
@@ -252,7 +253,10 @@ where
             async move {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
                 let inside = gate.enter(context.member.name()).await;
-                let work = tokio::time::timeout(deadline, reconcile(object, Arc::clone(&context)));
+                let running = Arc::clone(&context);
+                // Also what panics before its first await: one bad object must not stop its member.
+                let work = AssertUnwindSafe(async move { reconcile(object, running).await }).catch_unwind();
+                let work = tokio::time::timeout(deadline, work);
                 tokio::pin!(work);
                 let result = tokio::select! {
                     result = &mut work => result,
@@ -262,11 +266,17 @@ where
                     }
                 };
                 match result {
-                    Ok(Ok(action)) => {
+                    Ok(Ok(Ok(action))) => {
                         context.failures.succeeded(&namespace, &name);
                         Ok(action)
                     }
-                    Ok(Err(error)) => Err(error),
+                    Ok(Ok(Err(error))) => Err(error),
+                    Ok(Err(_)) => {
+                        tracing::error!(cluster = %context.member.name(), %namespace, %name, "reconcile panicked");
+                        Ok(Action::requeue(
+                            backoff.after(context.failures.failed(&namespace, &name)),
+                        ))
+                    }
                     Err(_) => {
                         tracing::warn!(cluster = %context.member.name(), %namespace, %name, "reconcile took too long");
                         Ok(Action::requeue(

@@ -103,6 +103,10 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Which cluster it is: the UID of its `kube-system` namespace at first contact. Another cluster behind its
+    /// kubeconfig is refused from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_uid: Option<String>,
     /// Its worker nodes, counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_nodes: Option<WorkerNodeCount>,

@@ -47,7 +47,7 @@ pub struct FleetSpec {
     #[schemars(length(max = 5000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into(), "kind".into()]))]
     pub clusters: Vec<FleetMember>,
-    /// Further members: every attached cluster in the fleet's namespace whose labels this selects.
+    /// Further members: every cluster in the fleet's namespace, attached or managed, whose labels this selects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_selector: Option<LabelSelector>,
     /// What happens to what was placed on the members when the fleet is deleted.

@@ -8,13 +8,15 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
-use kurator_core::condition::{ConditionSet, READY};
+use kurator_core::condition::{ConditionSet, DEGRADED, READY};
 use kurator_core::health::ClusterUid;
-use kurator_core::names::ClusterName;
+use kurator_core::kubeconfig::KubeconfigRef;
+use kurator_core::names::{ClusterName, NamespacedName};
 use serde_json::json;
 
+use super::context::{Context, Versions};
 use super::status::{Said, attached_status};
-use super::{Context, FINALIZER, FleetError, tombstone};
+use super::{FINALIZER, FleetError, tombstone};
 use crate::api::{AttachedCluster, AttachedClusterStatus, DetachPolicy};
 use crate::membership::{Contact, DetachStep, Detaching, Remains, next_step};
 
@@ -44,36 +46,17 @@ pub(super) async fn reconcile(
     let Some(known) = context.members.status(&member) else {
         return Ok(Action::await_change());
     };
-    let version = match context.members.get(&member) {
-        Some(engaged) if wants_version(&cluster) => {
-            let asked = tokio::time::timeout(Duration::from_secs(5), async move {
-                engaged.client().apiserver_version().await
-            });
-            asked
-                .await
-                .ok()
-                .and_then(Result::ok)
-                .map(|version| version.git_version)
-        }
-        _ => None,
-    };
+    let version = context.versions.of(&context.members, &member).await;
     let status = attached_status(&cluster, &known, version, context.clock.now());
     write(&cluster, &context, status).await?;
-    Ok(Action::await_change())
+    Ok(Action::requeue(Versions::FRESH))
 }
 
-/// At first, and whenever it comes back: it may have been upgraded.
-fn wants_version(cluster: &AttachedCluster) -> bool {
-    let status = cluster.status.as_ref();
-    let ready = status.is_some_and(|status| condition(status).is_some_and(|ready| ready.status == "True"));
-    !ready || status.is_none_or(|status| status.kubernetes_version.is_none())
-}
-
-fn condition(status: &AttachedClusterStatus) -> Option<&Condition> {
+fn condition<'a>(status: &'a AttachedClusterStatus, type_: &str) -> Option<&'a Condition> {
     status
         .conditions
         .iter()
-        .find(|condition| condition.type_ == READY)
+        .find(|condition| condition.type_ == type_)
 }
 
 async fn not_usable(cluster: &AttachedCluster, context: &Context, said: &Said) -> Result<Action, FleetError> {
@@ -106,22 +89,42 @@ async fn write(
     api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))
         .await
         .map_err(|source| FleetError::hub("write the status of AttachedCluster", &name, source))?;
-    let state = |status: &AttachedClusterStatus| {
-        condition(status).map(|ready| (ready.status.clone(), ready.reason.clone()))
-    };
-    if let Some(ready) = condition(&status)
-        && cluster.status.as_ref().and_then(state) != state(&status)
-    {
-        let type_ = if ready.status == "True" {
+    for (type_, wanted) in [(READY, "True"), (DEGRADED, "False")] {
+        let Some(now) = condition(&status, type_) else {
+            continue;
+        };
+        let before = cluster
+            .status
+            .as_ref()
+            .and_then(|status| condition(status, type_));
+        let state = |condition: &Condition| (condition.status.clone(), condition.reason.clone());
+        // That nothing is wrong with a cluster that has just joined is no news.
+        if before.map(state) == Some(state(now))
+            || (before.is_none() && type_ == DEGRADED && now.status == wanted)
+        {
+            continue;
+        }
+        let event = if now.status == wanted {
             EventType::Normal
         } else {
             EventType::Warning
         };
         context
-            .tell(cluster.object_ref(&()), type_, &ready.reason, &ready.message)
+            .tell(cluster.object_ref(&()), event, &now.reason, &now.message)
             .await;
     }
     Ok(())
+}
+
+/// Whether anything can be done on a member now. One that answers and is not engaged is not ours to act on.
+pub(super) fn contact(context: &Context, member: Option<&ClusterName>) -> Contact {
+    let known = member.and_then(|member| context.members.status(member));
+    let engaged = member.is_some_and(|member| context.members.get(member).is_some());
+    match known.map(|known| Contact::from(&known.health)) {
+        Some(Contact::Answers) if !engaged => Contact::Silent,
+        Some(contact) => contact,
+        None => Contact::Silent,
+    }
 }
 
 async fn detach(cluster: &AttachedCluster, context: &Context) -> Result<Action, FleetError> {
@@ -140,13 +143,7 @@ async fn detach(cluster: &AttachedCluster, context: &Context) -> Result<Action, 
         // Not probed yet: nothing is known that could be decided on.
         return Ok(Action::requeue(SOON));
     }
-    let contact = match (&known, &engaged) {
-        (Some(known), engaged) => match Contact::from(&known.health) {
-            Contact::Answers if engaged.is_none() => Contact::Silent,
-            contact => contact,
-        },
-        (None, _) => Contact::Silent,
-    };
+    let contact = contact(context, member.as_ref());
     let policy = cluster.spec.detach.clone().unwrap_or_default();
     let on_record = cluster
         .status
@@ -181,7 +178,10 @@ async fn detach(cluster: &AttachedCluster, context: &Context) -> Result<Action, 
     match step {
         DetachStep::Release { tombstone } => {
             if let Some(tombstone) = &tombstone {
-                tombstone::bury(&context.hub, cluster, tombstone).await?;
+                let secret = &cluster.spec.kubeconfig;
+                let place = NamespacedName::new(cluster.namespace().unwrap_or_default(), &secret.name);
+                let kubeconfig = KubeconfigRef::new(place).with_key(&secret.key);
+                tombstone::bury(context, &name, &kubeconfig, tombstone).await?;
                 let note = "removed without being cleaned; it will be cleaned when it returns";
                 context
                     .tell(cluster.object_ref(&()), EventType::Warning, "Buried", note)

@@ -6,19 +6,17 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams};
 use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
-use kurator_core::clock::Clock;
+use kube::{Api, ResourceExt};
 use kurator_core::connect::SecretConnector;
 use kurator_core::health::ClusterUid;
 use kurator_core::kubeconfig::{KubeconfigPolicy, KubeconfigRef};
-use kurator_core::membership::{HubMembership, Member};
-use kurator_core::multicluster::{EngagedMember, Members, MembersOptions};
+use kurator_core::membership::{HubMembership, Member, Membership};
+use kurator_core::multicluster::{Members, MembersOptions};
 use kurator_core::names::{NamespacedName, bounded_name};
 
-use super::clean::MemberCleaner;
+use super::context::Context;
 use super::{FIELD_MANAGER_FLEET, FleetError};
-use crate::api::AttachedCluster;
-use crate::membership::{FleetMembership, Tombstone};
+use crate::membership::Tombstone;
 
 const LABEL: &str = "fleet.kurator.dev/tombstone";
 
@@ -27,19 +25,18 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// Writes down that a cluster left and how it is reached when it returns. Writing it twice changes nothing.
 pub(super) async fn bury(
-    hub: &Client,
-    cluster: &AttachedCluster,
+    context: &Context,
+    cluster: &str,
+    kubeconfig: &KubeconfigRef,
     tombstone: &Tombstone,
 ) -> Result<(), FleetError> {
-    let namespace = cluster.namespace().unwrap_or_default();
     let name = bounded_name(["tombstone", tombstone.uid.as_str()]);
-    let kubeconfig = &cluster.spec.kubeconfig;
     let data = [
-        ("cluster", cluster.name_any()),
+        ("cluster", cluster.to_owned()),
         ("uid", tombstone.uid.to_string()),
         ("since", tombstone.since.to_string()),
-        ("secret", kubeconfig.name.clone()),
-        ("key", kubeconfig.key.clone()),
+        ("secret", kubeconfig.secret.name.clone()),
+        ("key", kubeconfig.key.clone().unwrap_or_default()),
     ];
     let map = ConfigMap {
         metadata: ObjectMeta {
@@ -51,17 +48,18 @@ pub(super) async fn bury(
         ..ConfigMap::default()
     };
     let params = PatchParams::apply(FIELD_MANAGER_FLEET).force();
-    Api::<ConfigMap>::namespaced(hub.clone(), &namespace)
+    Api::<ConfigMap>::namespaced(context.hub.clone(), &context.namespace)
         .patch(&name, &params, &Patch::Apply(map))
         .await
-        .map_err(|source| FleetError::hub("write the tombstone of", &cluster.name_any(), source))?;
+        .map_err(|source| FleetError::hub("write the tombstone of", cluster, source))?;
     Ok(())
 }
 
 fn buried(map: &ConfigMap) -> Option<Member> {
     let data = map.data.as_ref()?;
     let secret = NamespacedName::new(map.namespace()?, data.get("secret")?.clone());
-    let kubeconfig = KubeconfigRef::new(secret).with_key(data.get("key")?.clone());
+    let mut kubeconfig = KubeconfigRef::new(secret);
+    kubeconfig.key = data.get("key").filter(|key| !key.is_empty()).cloned();
     let uid = ClusterUid::new(data.get("uid")?.clone());
     Some(
         Member::new(map.name_any().parse().ok()?)
@@ -70,52 +68,65 @@ fn buried(map: &ConfigMap) -> Option<Member> {
     )
 }
 
-/// Cleans what returns. A cluster that is in a fleet again is left to the fleet's policies.
-pub(super) async fn run(
-    hub: Client,
-    namespace: String,
-    fleets: Arc<FleetMembership>,
-    cleaner: Arc<dyn MemberCleaner>,
-    policy: KubeconfigPolicy,
-    options: MembersOptions,
-    clock: Arc<dyn Clock>,
-) {
-    let maps: Api<ConfigMap> = Api::namespaced(hub.clone(), &namespace);
+/// Cleans what returns. A cluster that is registered again is a member like any other: what is to be on it is for the
+/// policies to say, and its tombstone is void.
+pub(super) async fn run(context: Arc<Context>, policy: KubeconfigPolicy, options: MembersOptions) {
+    let maps: Api<ConfigMap> = Api::namespaced(context.hub.clone(), &context.namespace);
     let config = watcher::Config::default().labels(&format!("{LABEL}=true"));
     let graves = Arc::new(HubMembership::watch(maps.clone(), config, buried));
-    let connector = SecretConnector::new(hub, Arc::clone(&graves)).with_policy(policy);
-    let returning = Members::start(graves, Arc::new(connector), None, None, options, &clock);
-    let mut engaged = returning.engaged();
+    let connector = SecretConnector::new(context.hub.clone(), Arc::clone(&graves)).with_policy(policy);
+    let (dug, connector) = (Arc::clone(&graves), Arc::new(connector));
+    let returning = Members::start(dug, connector, None, None, options, &context.clock);
+    let (mut engaged, mut registered, mut buried) =
+        (returning.engaged(), context.fleets.changes(), graves.changes());
     loop {
-        let now = Arc::clone(&engaged.borrow_and_update());
-        for member in now.values() {
-            match settle(member, &fleets, &*cleaner).await {
-                Ok(true) => {
-                    let removed = maps
-                        .delete(member.name().as_str(), &DeleteParams::default())
-                        .await;
-                    tracing::info!(cluster = %member.name(), removed = removed.is_ok(), "a cluster that had left is clean");
+        engaged.mark_unchanged();
+        registered.mark_unchanged();
+        buried.mark_unchanged();
+        let mut cleaning = false;
+        for grave in graves.members(None).await.unwrap_or_default() {
+            match settle(&grave, &returning, &context).await {
+                Ok(Settled::Done) => {
+                    let removed = maps.delete(grave.name.as_str(), &DeleteParams::default()).await;
+                    tracing::info!(tombstone = %grave.name, removed = removed.is_ok(), "a cluster that had left is settled");
                 }
-                Ok(false) => {}
-                Err(error) => tracing::warn!(cluster = %member.name(), %error, "cleaning goes on later"),
+                Ok(Settled::Cleaning) => cleaning = true,
+                Ok(Settled::Away) => {}
+                Err(error) => {
+                    cleaning = true;
+                    tracing::warn!(tombstone = %grave.name, %error, "cleaning goes on later");
+                }
             }
         }
-        let idle = now.is_empty();
         tokio::select! {
             changed = engaged.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(AGAIN), if !idle => {}
+            changed = registered.changed() => if changed.is_err() { return },
+            changed = buried.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(AGAIN), if cleaning => {}
         }
     }
 }
 
-async fn settle(
-    member: &EngagedMember,
-    fleets: &FleetMembership,
-    cleaner: &dyn MemberCleaner,
-) -> Result<bool, kube::Error> {
-    match fleets.in_a_fleet(member.uid(), None) {
-        None => Ok(false),
-        Some(true) => Ok(true),
-        Some(false) => Ok(cleaner.clean(&member.client()).await? == 0),
+enum Settled {
+    /// Nothing is left to do.
+    Done,
+    /// Something is still there.
+    Cleaning,
+    /// It does not answer, or nobody can say whether it is registered.
+    Away,
+}
+
+async fn settle(grave: &Member, returning: &Members, context: &Context) -> Result<Settled, kube::Error> {
+    let registered = grave
+        .uid
+        .as_ref()
+        .and_then(|uid| context.fleets.is_registered(uid));
+    match (registered, returning.get(&grave.name)) {
+        (Some(true), _) => Ok(Settled::Done),
+        (Some(false), Some(engaged)) => match context.cleaner.clean(&engaged.client()).await? {
+            0 => Ok(Settled::Done),
+            _ => Ok(Settled::Cleaning),
+        },
+        _ => Ok(Settled::Away),
     }
 }

@@ -2,6 +2,7 @@
 
 use kube::{Api, Client, ResourceExt, runtime::watcher};
 use kurator_core::{
+    condition::READY,
     health::ClusterUid,
     kubeconfig::KubeconfigRef,
     membership::{HubMembership, Member},
@@ -12,7 +13,7 @@ use crate::api::AttachedCluster;
 
 /// Every [`AttachedCluster`] of the hub, in whatever namespace, is a member of the name it bears; of two with one name
 /// the one whose namespace comes first counts. One whose name is no cluster name (longer than 63 characters, or with a
-/// dot in it) is none.
+/// dot in it) is none, and neither is one that is being removed: what is taken off it must not be put there again.
 ///
 /// Call within a tokio runtime; dropping the value ends the watch.
 ///
@@ -27,25 +28,35 @@ pub fn attached_clusters(hub: &Client) -> HubMembership {
     )
 }
 
-/// The member that an attached cluster describes.
 fn member(cluster: &AttachedCluster) -> Option<Member> {
-    let name = match cluster.name_any().parse::<ClusterName>() {
-        Ok(name) => name,
-        Err(error) => {
-            tracing::warn!(cluster = %cluster.name_any(), %error, "an attached cluster cannot be a member");
-            return None;
-        }
-    };
+    if cluster.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let member = described(cluster);
+    if member.is_none() {
+        tracing::warn!(cluster = %cluster.name_any(), "an attached cluster of this name cannot be a member");
+    }
+    member
+}
+
+/// The member that an attached cluster describes; none if its name cannot be that of a member.
+pub(super) fn described(cluster: &AttachedCluster) -> Option<Member> {
+    let name = cluster.name_any().parse::<ClusterName>().ok()?;
     let secret = &cluster.spec.kubeconfig;
     let place = NamespacedName::new(cluster.namespace().unwrap_or_default(), &secret.name);
     let mut member = Member::new(name).with_kubeconfig(KubeconfigRef::new(place).with_key(&secret.key));
-    for (key, value) in cluster.cluster_labels() {
-        member = member.with_label(key, value);
+    member.labels = cluster.cluster_labels();
+    member.provider.clone_from(&cluster.spec.provider);
+    member.region.clone_from(&cluster.spec.region);
+    member.zones = cluster.spec.zones.iter().cloned().collect();
+    if let Some(status) = &cluster.status {
+        member.uid = status.cluster_uid.clone().map(ClusterUid::new);
+        let ready = status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == READY && condition.status == "True");
+        member.ready_since = ready.map(|condition| condition.last_transition_time.0);
     }
-    let status = cluster.status.as_ref();
-    member.uid = status
-        .and_then(|status| status.cluster_uid.clone())
-        .map(ClusterUid::new);
     Some(member)
 }
 
@@ -79,6 +90,32 @@ mod tests {
             .with_kubeconfig(secret)
             .with_label("tier", "gold");
         assert_eq!(member(&registration), Some(expected));
+    }
+
+    #[test]
+    fn a_cluster_that_is_being_removed_is_no_member_to_place_anything_on() {
+        let mut leaving = cluster("east");
+        assert!(member(&leaving).is_some());
+        leaving.metadata.deletion_timestamp = Some(serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap());
+        assert_eq!(member(&leaving), None);
+    }
+
+    #[test]
+    fn what_is_on_record_goes_with_the_member() {
+        let mut registration = cluster("east");
+        registration.spec.provider = Some("aws".into());
+        registration.spec.zones = vec!["b".into(), "a".into()];
+        let status = serde_json::json!({"clusterUid": "6f1c", "conditions": [{
+            "type": "Ready", "status": "True", "reason": "ApiServerReady", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]});
+        registration.status = Some(serde_json::from_value(status).unwrap());
+        let member = member(&registration).unwrap();
+        assert_eq!(member.uid, Some(ClusterUid::new("6f1c")));
+        assert_eq!(member.ready_since, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+        let view = member.view();
+        assert_eq!(view.provider.as_deref(), Some("aws"));
+        assert!(view.zones.iter().eq(["a", "b"]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Who is in which fleet, from the `Fleet` and `AttachedCluster` objects of a namespace.
+//! Who is in which fleet, from the `Fleet`, `AttachedCluster` and `Cluster` objects of a namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,37 +8,42 @@ use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use kurator_core::health::ClusterUid;
 use kurator_core::kubeconfig::KubeconfigRef;
-use kurator_core::membership::{HubMirror, Member, Membership, MembershipError};
+use kurator_core::membership::{HubMirror, Member, Membership, MembershipError, MergedChanges};
 use kurator_core::names::{ClusterName, FleetName, NamespacedName};
 use kurator_core::selector::LabelMatcher;
 use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::api::{AttachedCluster, Fleet, MemberKind};
+use super::attached::described;
+use crate::api::{AttachedCluster, Cluster, Fleet, MemberKind};
 
-/// The attached clusters of a namespace, and the fleets they are in.
+/// The clusters of a namespace, attached or managed, and the fleets they are in.
+///
+/// A `Cluster` is reached by the kubeconfig that Cluster API writes for it: the Secret `<name>-kubeconfig`, key `value`.
+/// An `AttachedCluster` names its Secret; it counts before a `Cluster` of the same name.
 ///
 /// Without a fleet, everything that is registered is a member, also what is about to leave: it must still be reached.
 /// With one, only those that stay: a fleet that is being deleted has none.
 #[derive(Debug)]
 pub struct FleetMembership {
     namespace: String,
-    clusters: HubMirror<Registered>,
+    attached: HubMirror<Registered>,
+    managed: HubMirror<Registered>,
     fleets: HubMirror<Selected>,
-    changes: watch::Sender<u64>,
-    _forwarding: Vec<DropGuard>,
+    changes: MergedChanges,
 }
 
+/// A cluster as it is registered.
 #[derive(Clone, Debug, PartialEq)]
-struct Registered {
-    member: Member,
+pub(crate) struct Registered {
+    pub(crate) member: Member,
+    pub(crate) kind: MemberKind,
     leaving: bool,
 }
 
 /// Which clusters a fleet asks for.
 #[derive(Clone, Debug, PartialEq)]
 struct Selected {
-    names: BTreeSet<String>,
+    names: BTreeSet<(MemberKind, String)>,
     selector: Option<LabelSelector>,
     leaving: bool,
 }
@@ -50,94 +55,116 @@ impl Selected {
             let matcher = selector.and_then(|selector| LabelMatcher::compile(selector).ok());
             matcher.is_some_and(|matcher| matcher.matches(&registered.member.labels))
         };
-        !self.leaving
-            && !registered.leaving
-            && (self.names.contains(registered.member.name.as_str()) || by_label())
+        let named = (registered.kind, registered.member.name.to_string());
+        !self.leaving && !registered.leaving && (self.names.contains(&named) || by_label())
     }
 }
 
 impl FleetMembership {
-    /// Watches the fleets and attached clusters of a namespace of the hub. Call within a tokio runtime.
+    /// Watches the fleets and clusters of a namespace of the hub. Call within a tokio runtime.
     ///
     /// # RBAC
-    /// `fleets.fleet.kurator.dev` and `attachedclusters.cluster.kurator.dev` in the namespace: `list`, `watch`.
+    /// `fleets.fleet.kurator.dev`, `attachedclusters.cluster.kurator.dev` and `clusters.cluster.kurator.dev` in the
+    /// namespace: `list`, `watch`.
     #[must_use]
     pub fn watch(hub: &Client, namespace: &str) -> Self {
-        let clusters: Api<AttachedCluster> = Api::namespaced(hub.clone(), namespace);
+        let attached: Api<AttachedCluster> = Api::namespaced(hub.clone(), namespace);
+        let managed: Api<Cluster> = Api::namespaced(hub.clone(), namespace);
         let fleets: Api<Fleet> = Api::namespaced(hub.clone(), namespace);
-        let clusters = HubMirror::watch(clusters, watcher::Config::default(), registered);
+        let attached = HubMirror::watch(attached, watcher::Config::default(), |cluster| {
+            registered_as(MemberKind::AttachedCluster, described(cluster)?, cluster)
+        });
+        let managed = HubMirror::watch_if_served(managed, watcher::Config::default(), |cluster| {
+            registered_as(MemberKind::Cluster, managed_member(cluster)?, cluster)
+        });
         let fleets = HubMirror::watch(fleets, watcher::Config::default(), |fleet: &Fleet| {
             Some(selected(fleet))
         });
-        let changes = watch::Sender::new(0);
-        let forwarding = [clusters.changes(), fleets.changes()].map(|mut source| {
-            let (changes, stop) = (changes.clone(), CancellationToken::new());
-            let stopped = stop.clone();
-            tokio::spawn(async move {
-                while let Some(Ok(())) = stopped.run_until_cancelled(source.changed()).await {
-                    changes.send_modify(|revision: &mut u64| *revision += 1);
-                }
-            });
-            stop.drop_guard()
-        });
+        let changes = MergedChanges::of([attached.changes(), managed.changes(), fleets.changes()]);
         Self {
             namespace: namespace.to_owned(),
-            clusters,
+            attached,
+            managed,
             fleets,
             changes,
-            _forwarding: forwarding.into(),
         }
     }
 
     /// Whether any fleet, other than `besides`, has the cluster with this identity.
     pub(crate) fn in_a_fleet(&self, uid: &ClusterUid, besides: Option<&str>) -> Option<bool> {
-        let (clusters, fleets) = (self.clusters.entries()?, self.fleets.entries()?);
-        let mut registered = clusters
+        let (clusters, fleets) = (self.registered()?, self.fleets.entries()?);
+        let mut those = clusters
             .values()
             .filter(|cluster| cluster.member.uid.as_ref() == Some(uid));
-        Some(registered.any(|cluster| {
+        Some(those.any(|cluster| {
             fleets
                 .iter()
                 .any(|((_, name), fleet)| besides != Some(name.as_str()) && fleet.has(cluster))
         }))
     }
 
-    fn read(&self) -> Result<BTreeMap<(String, String), Registered>, MembershipError> {
-        let unread = || MembershipError::Unavailable {
+    /// Whether the cluster with this identity is registered, and is not about to leave.
+    pub(crate) fn is_registered(&self, uid: &ClusterUid) -> Option<bool> {
+        let clusters = self.registered()?;
+        Some(
+            clusters
+                .values()
+                .any(|cluster| cluster.member.uid.as_ref() == Some(uid) && !cluster.leaving),
+        )
+    }
+
+    /// Everything that is registered, by the name of the member; `None` before all of it has been read.
+    fn registered(&self) -> Option<BTreeMap<ClusterName, Registered>> {
+        let (attached, managed) = (self.attached.entries()?, self.managed.entries()?);
+        let mut all = BTreeMap::new();
+        for cluster in attached.into_values().chain(managed.into_values()) {
+            all.entry(cluster.member.name.clone()).or_insert(cluster);
+        }
+        Some(all)
+    }
+
+    /// The clusters of kind `Cluster`, those too whose name an attached cluster has.
+    pub(crate) fn managed(&self) -> Option<Vec<Registered>> {
+        Some(self.managed.entries()?.into_values().collect())
+    }
+
+    fn read(&self) -> Result<BTreeMap<ClusterName, Registered>, MembershipError> {
+        self.registered().ok_or_else(|| MembershipError::Unavailable {
             source: "the hub has not been read yet".into(),
-        };
-        self.clusters.entries().ok_or_else(unread)
+        })
     }
 }
 
-fn registered(cluster: &AttachedCluster) -> Option<Registered> {
-    let name: ClusterName = cluster.name_any().parse().ok()?;
-    let secret = NamespacedName::new(
-        cluster.namespace().unwrap_or_default(),
-        cluster.spec.kubeconfig.name.clone(),
-    );
-    let kubeconfig = KubeconfigRef::new(secret).with_key(cluster.spec.kubeconfig.key.clone());
-    let mut member = Member::new(name).with_kubeconfig(kubeconfig);
-    member.labels = cluster.cluster_labels();
-    member.uid = cluster
-        .status
-        .as_ref()
-        .and_then(|status| status.cluster_uid.clone())
-        .map(ClusterUid::new);
+fn registered_as(kind: MemberKind, member: Member, object: &impl ResourceExt) -> Option<Registered> {
     Some(Registered {
         member,
-        leaving: cluster.metadata.deletion_timestamp.is_some(),
+        kind,
+        leaving: object.meta().deletion_timestamp.is_some(),
     })
 }
 
+fn managed_member(cluster: &Cluster) -> Option<Member> {
+    let name = cluster.name_any();
+    let mut member = Member::new(name.parse::<ClusterName>().ok()?);
+    let secret = NamespacedName::new(
+        cluster.namespace().unwrap_or_default(),
+        format!("{name}-kubeconfig"),
+    );
+    member.kubeconfig = Some(KubeconfigRef::new(secret).with_key("value"));
+    member.labels = cluster.labels().clone();
+    member.provider = Some(cluster.spec.infrastructure.cloud_provider.clone());
+    member.region.clone_from(&cluster.spec.infrastructure.region);
+    let status = cluster.status.as_ref();
+    member.uid = status
+        .and_then(|status| status.cluster_uid.clone())
+        .map(ClusterUid::new);
+    Some(member)
+}
+
 fn selected(fleet: &Fleet) -> Selected {
-    let attached = fleet
-        .spec
-        .clusters
-        .iter()
-        .filter(|member| member.kind == MemberKind::AttachedCluster);
+    let members = fleet.spec.clusters.iter();
     Selected {
-        names: attached.map(|member| member.name.clone()).collect(),
+        names: members.map(|member| (member.kind, member.name.clone())).collect(),
         selector: fleet.spec.cluster_selector.clone(),
         leaving: fleet.metadata.deletion_timestamp.is_some(),
     }
@@ -164,5 +191,46 @@ impl Membership for FleetMembership {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster() -> Cluster {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "east", "namespace": "fleet", "labels": {"tier": "gold"}},
+            "spec": {
+                "infrastructure": {"cloudProvider": "aws", "region": "us-west-2"},
+                "workerNodes": {"count": 3},
+            },
+            "status": {"clusterUid": "6f1c"},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_managed_cluster_is_reached_by_the_secret_that_cluster_api_writes() {
+        let member = managed_member(&cluster()).unwrap();
+        let kubeconfig = member.kubeconfig.unwrap();
+        assert_eq!(kubeconfig.secret, NamespacedName::new("fleet", "east-kubeconfig"));
+        assert_eq!(kubeconfig.key.as_deref(), Some("value"));
+        assert_eq!(
+            (member.provider.as_deref(), member.region.as_deref()),
+            (Some("aws"), Some("us-west-2"))
+        );
+        assert_eq!(member.uid, Some(ClusterUid::new("6f1c")));
+    }
+
+    #[test]
+    fn a_fleet_tells_clusters_of_one_name_apart_by_their_kind() {
+        let fleet: Fleet = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "shop"}, "spec": {"clusters": [{"name": "east", "kind": "Cluster"}]},
+        }))
+        .unwrap();
+        let of_kind = |kind| registered_as(kind, managed_member(&cluster()).unwrap(), &cluster()).unwrap();
+        assert!(selected(&fleet).has(&of_kind(MemberKind::Cluster)));
+        assert!(!selected(&fleet).has(&of_kind(MemberKind::AttachedCluster)));
     }
 }

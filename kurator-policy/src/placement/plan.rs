@@ -5,7 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use kurator_core::names::ClusterName;
-use kurator_core::reason::Reason;
+use kurator_core::reason::{Reason, with_causes};
 use kurator_core::report::Report;
 use serde::{Deserialize, Serialize};
 
@@ -135,7 +135,7 @@ impl Planner<'_> {
                     .ok_or_else(|| Unplaced::NoPolicy { policy: name.clone() })?;
                 Prepared::new(found, fleet, dialect).map_err(|error| Unplaced::InvalidPolicy {
                     policy: name.clone(),
-                    problem: sentence(&error),
+                    problem: with_causes(&error),
                 })
             });
             let today = running.get(&workload.name).unwrap_or(&nothing);
@@ -184,18 +184,6 @@ pub(crate) fn take(
             _ => left.reserve(at, workload, &policy.hardware, u64::from(more)),
         }
     }
-}
-
-/// An error with its causes.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 impl Planned {

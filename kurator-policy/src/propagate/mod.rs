@@ -27,7 +27,8 @@ mod tests;
 mod workload;
 
 #[cfg(feature = "client")]
-pub(crate) use self::place::chain;
+pub(crate) use kurator_core::reason::with_causes as chain;
+
 pub use self::{
     activation::{Activated, active_placement},
     check::{PlanFlaw, check},

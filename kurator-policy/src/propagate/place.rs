@@ -1,9 +1,12 @@
 //! Which clusters get a template, and how many replicas each.
 
-use std::{collections::BTreeSet, error::Error};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use kurator_core::{observe::Snapshot, reason::Reason as _};
+use kurator_core::{
+    observe::Snapshot,
+    reason::{Reason as _, with_causes},
+};
 
 use super::Note;
 use crate::{
@@ -23,7 +26,7 @@ pub(super) struct Placer {
 impl Placer {
     pub(super) fn new(placement: &Placement, fleet: &Snapshot) -> Self {
         let left = FleetIndex::new(fleet);
-        let policy = Prepared::new(placement, &left, Dialect::Kurator).map_err(|error| chain(&error));
+        let policy = Prepared::new(placement, &left, Dialect::Kurator).map_err(|error| with_causes(&error));
         let options = PlanOptions::default().with_detail(Detail::Decision);
         Self {
             left,
@@ -75,16 +78,4 @@ pub(super) fn unknown_clusters(placement: &Placement, fleet: &Snapshot) -> Vec<N
             cluster: name.clone(),
         })
         .collect()
-}
-
-/// An error and its sources; none of them repeats the next.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

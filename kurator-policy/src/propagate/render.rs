@@ -1,11 +1,9 @@
 //! One template as one member is to have it: replicas set, overrides applied.
 
-use kurator_core::observe::ClusterView;
+use kurator_core::{observe::ClusterView, reason::with_causes};
 use serde_json::json;
 
-use super::{
-    MemberReason, Rendered, ResourceInterpreter, Template, interpret::set, place::chain, template::revision,
-};
+use super::{MemberReason, Rendered, ResourceInterpreter, Template, interpret::set, template::revision};
 use crate::overrides::{OverrideReport, OverrideSet};
 
 /// A rendered template, and what overrides did to it.
@@ -45,7 +43,7 @@ pub(super) fn render(
             (
                 Rendered::Held {
                     reason,
-                    message: chain(&error),
+                    message: with_causes(&error),
                 },
                 OverrideReport::default(),
             )

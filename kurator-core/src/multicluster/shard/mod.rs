@@ -18,6 +18,7 @@
 //! - Replica ids must be unique to a process: the pod's name will do when the pod runs one process.
 
 mod assign;
+mod guard;
 mod machine;
 mod owner;
 #[cfg(test)]

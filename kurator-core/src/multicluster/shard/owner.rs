@@ -79,6 +79,14 @@ impl OwnedShards {
         self.fences.get(&shard_of(member, self.shards)).map(Arc::clone)
     }
 
+    /// The right to everything, if this process has it: for replicas of which one leads, that is with a single shard.
+    #[must_use]
+    pub fn leadership(&self) -> Option<Arc<Fence>> {
+        (self.shards == 1)
+            .then(|| self.fences.values().next().map(Arc::clone))
+            .flatten()
+    }
+
     /// The numbers of the shards.
     pub fn iter(&self) -> impl Iterator<Item = ShardId> + '_ {
         self.fences.keys().copied()
@@ -97,6 +105,9 @@ pub enum ShardError {
         /// The refused name.
         name: String,
     },
+    /// Another replica may hold the Lease by now.
+    #[error("the Lease is not held any more; nothing was sent")]
+    NotHeld,
 }
 
 /// This process's share of the members, kept up to date in the background.
