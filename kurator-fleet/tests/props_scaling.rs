@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use kurator_fleet::scaling::{
-    Blocker, DrainPolicy, Model, Object, ObjectName, ScaleDown, ScaleDownPlan, check,
+    Blocker, DrainPolicy, Model, Object, ObjectName, PlanError, ScaleDown, ScaleDownPlan, Window, check,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -415,4 +415,97 @@ proptest! {
         let unlisted = change(&|plan, _, _, _| drop(plan.remove.remove(0)));
         prop_assert!(refused(&unlisted), "a node drained and not removed");
     }
+}
+
+/// Four empty nodes and a pod with a budget on each of two others.
+fn quiet() -> Vec<Value> {
+    let apps = vec![App {
+        replicas: 2,
+        cpu: 100,
+        flavour: 19,
+        budget: 0,
+        unready: false,
+        first_node: 0,
+    }];
+    objects(&Cluster {
+        nodes: 6,
+        odd: Vec::new(),
+        apps,
+    })
+}
+
+#[test]
+fn outside_its_windows_nothing_is_planned_and_the_plan_says_when_to_look_again() {
+    let six_hours = std::time::Duration::from_secs(6 * 3600);
+    let policy = DrainPolicy::default().with_window(Window::open("0 22 * * *", six_hours).unwrap());
+    let items = quiet();
+    let model = Model::from_objects(&read(&items)).unwrap();
+    let at = |time: &str| {
+        model
+            .plan_scale_down(&ScaleDown::remove(2), &policy, time.parse().unwrap())
+            .unwrap()
+    };
+    let day = at("2026-11-23T12:00:00Z");
+    assert!(day.remove.is_empty());
+    assert_eq!(day.blocked_until, "2026-11-23T22:00:00Z".parse().ok());
+    assert!(
+        day.skipped
+            .iter()
+            .all(|skipped| skipped.reason() == "WindowClosed"),
+        "{day}"
+    );
+    let night = at("2026-11-23T23:00:00Z");
+    assert_eq!(night.remove.len(), 2);
+    assert_eq!(night.blocked_until, None);
+    assert_eq!(night.closes, "2026-11-24T04:00:00Z".parse().ok());
+}
+
+#[test]
+fn only_waves_that_start_before_the_window_closes_are_planned() {
+    let hour = std::time::Duration::from_secs(3600);
+    let policy = DrainPolicy::default()
+        .with_max_parallel(1)
+        .with_window(Window::open("0 22 * * *", hour).unwrap());
+    let objects = read(&quiet());
+    let model = Model::from_objects(&objects).unwrap();
+    // A round takes thirty seconds: two waves begin in the last forty-five.
+    let now = "2026-11-23T22:59:15Z".parse().unwrap();
+    let plan = model
+        .plan_scale_down(&ScaleDown::remove(4), &policy, now)
+        .unwrap();
+    assert_eq!(
+        (plan.waves.len(), plan.remove.len(), plan.bound.waves),
+        (2, 2, 2),
+        "{plan}"
+    );
+    let late = plan
+        .skipped
+        .iter()
+        .filter(|skipped| skipped.reason() == "WindowTooShort")
+        .count();
+    assert_eq!(late, 2, "{plan}");
+    assert!(check::check(&plan, &objects, now).permits());
+}
+
+#[test]
+fn a_desired_number_is_held_against_the_quota() {
+    let model = Model::from_objects(&read(&quiet())).unwrap();
+    let policy = DrainPolicy::default();
+    let ask = |request: ScaleDown| model.plan_scale_down(&request, &policy, now());
+    assert_eq!(ask(ScaleDown::to(5).within(5)).unwrap().remove.len(), 1);
+    assert_eq!(
+        ask(ScaleDown::to(9).within(8)).unwrap_err(),
+        PlanError::AboveQuota { desired: 9, quota: 8 }
+    );
+    assert_eq!(
+        ask(ScaleDown::to(7).within(8)).unwrap_err(),
+        PlanError::NotBelow { desired: 7, nodes: 6 }
+    );
+    assert_eq!(
+        ask(ScaleDown::to(-1)).unwrap_err(),
+        PlanError::Negative {
+            field: "desired",
+            value: -1
+        }
+    );
 }

@@ -291,3 +291,88 @@ impl Model {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: Value) -> Result<Vec<Object>, ModelError> {
+        Object::from_json(value.to_string().as_bytes())
+    }
+
+    fn node(name: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    }
+
+    fn list(items: Value) -> Value {
+        json!({"apiVersion": "v1", "kind": "List", "items": items})
+    }
+
+    #[test]
+    fn lists_may_be_in_lists_null_or_missing() {
+        let typed = json!({"apiVersion": "v1", "kind": "NodeList", "items": [{"metadata": {"name": "c"}}]});
+        let empty = json!({"apiVersion": "v1", "kind": "PodList", "items": null});
+        let missing = json!({"apiVersion": "v1", "kind": "PodList"});
+        let items = json!([
+            node("a"),
+            list(json!([node("b"), list(json!([]))])),
+            typed,
+            empty,
+            missing
+        ]);
+        let names: Vec<String> = read(list(items))
+            .unwrap()
+            .iter()
+            .filter_map(|object| object.key().2.map(str::to_owned))
+            .collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        let deep = (0..20).fold(node("a"), |inner, _| list(json!([inner])));
+        assert!(
+            read(deep)
+                .unwrap_err()
+                .to_string()
+                .contains("in at most eight lists")
+        );
+        let error = read(list(json!([node("a"), list(json!([{"hello": 1}]))]))).unwrap_err();
+        assert!(
+            error.to_string().contains("item 1.0 is not a Kubernetes object"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn quantities_may_be_numbers_and_a_node_without_pods_takes_what_a_kubelet_does() {
+        let mut numbers = node("a");
+        numbers["status"] = json!({"allocatable": {"cpu": 2, "memory": 1e9}});
+        let model = Model::from_json(list(json!([numbers])).to_string().as_bytes()).unwrap();
+        let (_, record) = model.nodes.iter().next().unwrap();
+        let all = &record.allocatable;
+        assert_eq!((all.cpu, all.memory, all.pods), (2000, 1_000_000_000, 110));
+        for (amount, said) in [
+            ("-1", "is -1, which is outside"),
+            ("1e20", "is 1e20, which is outside"),
+            ("lots", "is not a quantity"),
+        ] {
+            let mut odd = node("a");
+            odd["status"] = json!({"capacity": {"memory": amount}});
+            let error = Model::from_json(list(json!([odd])).to_string().as_bytes()).unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.contains("Node a: memory in status.allocatable") && text.contains(said),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_kinds_and_other_groups_are_left_out() {
+        let items = json!([
+            node("a"),
+            {"apiVersion": "management.example.com/v3", "kind": "Node", "metadata": {"name": "b"}, "spec": 7},
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"k": "v"}},
+        ]);
+        assert_eq!(read(list(items)).unwrap().len(), 1);
+    }
+}

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{
     Blocker, DrainPolicy,
     candidate::{Reviews, by_name},
-    replay::replay,
+    replay::{rehearse, replay},
     settle::Outcome,
     stage::{Preference, Stage},
     view::View,
@@ -71,7 +71,8 @@ pub(super) fn choose<'v, 'm>(
                     let late = played.trim(view, policy, &reviews, closes);
                     failed.extend(late.into_iter().map(|(rank, blocker)| (rank, vec![blocker])));
                 }
-                return Outcome::new(played, &chosen.nodes, reviews, failed, stuck, closes);
+                let tight = rehearse(&mut stage, &reviews, &played.waves);
+                return Outcome::new(played, &chosen.nodes, reviews, failed, stuck, closes).with_tight(tight);
             }
             // A node that fits at no moment of any order is out; the rest is chosen again without it.
             Err((rank, blockers)) => {

@@ -234,6 +234,12 @@ pub enum Note {
         /// The budget.
         budget: ObjectName,
     },
+    /// The pod fits where the plan sends it, but the scheduler, which does not know the plan, may put others there, and
+    /// then it waits for room. Looked for in clusters of up to 64 nodes.
+    Tight {
+        /// The pod.
+        pod: ObjectName,
+    },
 }
 
 impl fmt::Display for Note {
@@ -244,6 +250,12 @@ impl fmt::Display for Note {
                 write!(
                     f,
                     "the status of budget {budget} is older than its spec; evictions wait for the controller"
+                )
+            }
+            Self::Tight { pod } => {
+                write!(
+                    f,
+                    "room is tight: pod {pod} may have to wait if the scheduler puts others where it fits"
                 )
             }
             Self::UnsyncedBudget { budget } => {

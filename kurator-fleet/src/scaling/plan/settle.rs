@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Blocker, BoundBy, CriticalBudget, DrainPolicy, LowerBound, NodeDrain, Note, PodMove, PodStay,
+    Blocker, BoundBy, CriticalBudget, DrainPolicy, LowerBound, NodeDrain, Note, ObjectName, PodMove, PodStay,
     ScaleDownPlan, Skipped, StayReason, Surge, Wave,
     candidate::{Drain, Reviews, Stays, rounds},
     choose::number,
@@ -20,6 +20,8 @@ pub(super) struct Outcome<'v, 'm> {
     skipped: Vec<(u32, Vec<Blocker>)>,
     until: Option<Timestamp>,
     closes: Option<Timestamp>,
+    /// Pods for which the scheduler may leave no room.
+    tight: Vec<ObjectName>,
 }
 
 impl<'v, 'm> Outcome<'v, 'm> {
@@ -61,7 +63,13 @@ impl<'v, 'm> Outcome<'v, 'm> {
             skipped,
             until: None,
             closes,
+            tight: Vec::new(),
         }
+    }
+
+    /// Notes pods for which the scheduler may leave no room.
+    pub(super) fn with_tight(self, tight: Vec<ObjectName>) -> Self {
+        Self { tight, ..self }
     }
 
     /// Nothing is done before that time; `held` keeps every node besides its own blockers.
@@ -90,6 +98,7 @@ impl<'v, 'm> Outcome<'v, 'm> {
             reviews,
             until,
             closes: None,
+            tight: Vec::new(),
         }
     }
 
@@ -139,6 +148,7 @@ impl<'v, 'm> Outcome<'v, 'm> {
                 _ => {}
             }
         }
+        notes.extend(self.tight.into_iter().map(|pod| Note::Tight { pod }));
         notes.sort_unstable();
         let mut surges: Vec<Surge> = budgets
             .iter()
