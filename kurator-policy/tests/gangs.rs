@@ -152,6 +152,57 @@ fn each_role_goes_to_nodes_that_admit_it() {
 }
 
 #[test]
+fn required_node_affinity_counts_for_replicas_and_for_members() {
+    let fleet = fleet([cluster("a", &[8, 2]), cluster("b", &[4, 4])]);
+    let affinity = |racks: &[&str]| {
+        serde_json::from_value(json!({ "nodeSelectorTerms": [{ "matchExpressions": [
+            { "key": "rack", "operator": "In", "values": racks },
+        ] }] }))
+        .unwrap()
+    };
+    let packed = json!({ "replicaScheduling": { "replicaDivisionPreference": "Aggregated" } });
+    let only = web("w", 4, 1).with_node_affinity(affinity(&["r1"]));
+    assert_eq!(together(&fleet, packed, std::slice::from_ref(&only))["w"], "b=4");
+    assert_eq!(together(&fleet, json!({ "gang": {} }), &[only])["w"], "b=4");
+}
+
+#[test]
+fn a_replica_that_fits_no_node_is_told_the_nearest_one() {
+    let fleet = fleet([cluster("a", &[3, 5])]);
+    let index = FleetIndex::new(&fleet);
+    let dynamic =
+        json!({ "replicaScheduling": { "weightPreference": { "dynamicWeight": "AvailableReplicas" } } });
+    let policy = Prepared::new(
+        &serde_json::from_value(dynamic).unwrap(),
+        &index,
+        Dialect::Kurator,
+    )
+    .unwrap();
+    let decision = Planner::default().place(&index, &policy, &web("w", 2, 4), &Running::default(), now());
+    assert_eq!(
+        decision.reasons.of("a")[0].to_string(),
+        "room for 1 more replicas; 1 more cpu on node a-0 would take another"
+    );
+}
+
+#[test]
+fn an_indexed_job_goes_whole_where_one_fits_though_the_nodes_are_not_known() {
+    let sums = ResourceSummary::default()
+        .with_allocatable("cpu", Quantity::from_units(9))
+        .with_allocatable("pods", Quantity::from_units(100));
+    let known = ClusterView::new("sums".parse().unwrap())
+        .with_health(Health::ready())
+        .with_resources(sums);
+    let job = web("j", 4, 2).with_gang(Gang::of(1));
+    assert_eq!(
+        together(&fleet([known.clone()]), json!({}), std::slice::from_ref(&job))["j"],
+        "sums=4"
+    );
+    let large = web("j", 4, 20).with_gang(Gang::of(1));
+    assert!(together(&fleet([known]), json!({}), &[large])["j"].contains("at best 0 fit"));
+}
+
+#[test]
 fn a_queue_keeps_a_gang_away_with_a_reason() {
     let fleet = fleet([cluster("a", &[8]), cluster("b", &[8])]);
     let mut queues = Queues::default();

@@ -304,6 +304,42 @@ proptest! {
 
 proptest! {
     #[test]
+    fn many_small_steps_end_where_one_large_step_ends(
+        rooms in vec(0_i64..30, 1..8), from in 0_u32..60, to in 0_u32..60, uid in "[a-f0-9]{0,4}",
+    ) {
+        let policy: Placement = serde_json::from_value(json!({ "replicaScheduling": {
+            "weightPreference": { "dynamicWeight": "AvailableReplicas" }, "scalePath": "PathIndependent",
+        } }))
+        .unwrap();
+        let total = u32::try_from(rooms.iter().sum::<i64>()).unwrap();
+        let (from, to) = (from.min(total), to.min(total));
+        // What runs takes its part of the room.
+        let step = |running: &BTreeMap<String, u32>, replicas: u32| -> BTreeMap<String, u32> {
+            let fleet = rooms.iter().enumerate().fold(Snapshot::new(NOW.parse().unwrap()), |fleet, (n, &room)| {
+                let name = format!("m{n}");
+                let left = room - i64::from(running.get(&name).copied().unwrap_or(0));
+                let sums = ResourceSummary::default().with_allocatable("pods", Quantity::from_units(left));
+                fleet.with_cluster(ClusterView::new(name.parse().unwrap()).with_health(Health::ready()).with_resources(sums))
+            });
+            let index = FleetIndex::new(&fleet);
+            let prepared = Prepared::new(&policy, &index, Dialect::Kurator).unwrap();
+            let workload = Workload::new("w", "apps/v1", "Deployment").with_uid(uid.clone()).with_replicas(replicas);
+            let today = Running::new(running.iter().map(|(name, n)| (name.as_str(), *n)));
+            let decision = Planner::default().place(&index, &prepared, &workload, &today, NOW.parse().unwrap());
+            decision.outcome.unwrap().clusters.into_iter().map(|(name, n)| (name.to_string(), n)).collect()
+        };
+        let start = step(&BTreeMap::new(), from);
+        let at_once = step(&start, to);
+        let mut single = start;
+        let mut at = from;
+        while at != to {
+            at = if at < to { at + 1 } else { at - 1 };
+            single = step(&single, at);
+        }
+        prop_assert_eq!(single, at_once);
+    }
+
+    #[test]
     fn every_placement_keeps_the_rules_an_independent_reader_knows(
         clusters in clusters(), policy in placement(), workload in workload(), running in running(),
     ) {

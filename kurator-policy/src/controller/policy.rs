@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::PolicyGroup;
 use crate::{
-    api::{DistributionPolicySpec, DistributionPolicyStatus},
+    api::{DistributionPolicySpec, DistributionPolicyStatus, Preemption},
     propagate::{Claimant, PolicyKey},
 };
 
@@ -60,8 +60,13 @@ impl Policy {
     /// What it claims; nothing while it is being deleted or cannot be read.
     pub(super) fn claimant(&self) -> Result<Claimant, String> {
         let spec = self.spec.as_ref().map_err(Clone::clone)?;
-        Claimant::new(self.key.clone(), self.created, &spec.resource_selectors)
-            .map_err(|error| error.to_string())
+        let claimant = Claimant::new(self.key.clone(), self.created, &spec.resource_selectors)
+            .map_err(|error| error.to_string())?
+            .with_priority(spec.priority.unwrap_or(0));
+        Ok(match spec.preemption {
+            Some(Preemption::Always) => claimant.with_preemption(),
+            _ => claimant,
+        })
     }
 }
 

@@ -145,6 +145,7 @@ fn volcano_job(key: &ObjectKey, job: &Value) -> Result<Gang, GangError> {
         let mut role = Role::new(name, replicas, min);
         role.request = pod.request;
         role.node_selector = pod.node_selector;
+        role.node_affinity = pod.node_affinity;
         role.tolerations = pod.tolerations;
         least = least.saturating_add(min);
         members = members.saturating_add(replicas);

@@ -101,7 +101,13 @@ fn by_models(models: &[ModelGrade], request: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// What ends the room of one cluster.
-pub(super) fn limit(at: usize, room: u64, fleet: &FleetIndex, workload: &Workload) -> Limit {
+pub(super) fn limit(
+    at: usize,
+    room: u64,
+    fleet: &FleetIndex,
+    workload: &Workload,
+    hardware: &Hardware,
+) -> Limit {
     if room == u64::MAX {
         return Limit::Unknown;
     }
@@ -131,9 +137,18 @@ pub(super) fn limit(at: usize, room: u64, fleet: &FleetIndex, workload: &Workloa
     if models.and_then(|models| by_models(models, &request)) == Some(room) {
         return Limit::Models;
     }
-    if fleet.nodes.get(at).is_some_and(Option::is_some) {
-        Limit::Nodes
-    } else {
-        Limit::Host
+    let Some(nodes) = fleet.nodes.get(at).and_then(Option::as_ref) else {
+        return Limit::Host;
+    };
+    if nodes::room(nodes, workload, hardware, &request) != room {
+        return Limit::Host;
+    }
+    match nodes::nearest(nodes, workload, hardware, &request) {
+        Some((node, name, missing)) => Limit::Node {
+            node: node.to_owned(),
+            name,
+            missing,
+        },
+        None => Limit::Nodes,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::api::core::v1::{NodeSelector, Toleration};
 use kurator_core::observe::Resources;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,9 @@ pub struct Role {
     /// The labels a node must have to run a member.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
+    /// The node affinity a member requires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_affinity: Option<NodeSelector>,
     /// The node taints a member tolerates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,

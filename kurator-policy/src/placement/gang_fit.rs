@@ -79,6 +79,7 @@ pub(super) fn needs<'a>(gang: &'a Gang, workload: &'a Workload) -> Vec<Need<'a>>
             asks: Asks {
                 request: &role.request,
                 node_selector: &role.node_selector,
+                affinity: role.node_affinity.as_ref(),
                 tolerations: &role.tolerations,
             },
         }

@@ -17,6 +17,7 @@ mod hardware;
 mod index;
 mod levels;
 mod limits;
+mod node_affinity;
 mod nodes;
 mod options;
 mod plan;

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::api::core::v1::{NodeSelector, Toleration};
 use kurator_core::observe::{NodeView, Resources};
 use kurator_core::quantity::Quantity;
 
+use super::amount::Amount;
 use super::capacity;
 use super::hardware::Hardware;
 use super::index::units;
+use super::node_affinity;
 use super::policy::{repels, tolerates};
 use super::workload::Workload;
 
@@ -17,6 +19,7 @@ use super::workload::Workload;
 pub(super) struct Asks<'a> {
     pub(super) request: &'a Resources,
     pub(super) node_selector: &'a BTreeMap<String, String>,
+    pub(super) affinity: Option<&'a NodeSelector>,
     pub(super) tolerations: &'a [Toleration],
 }
 
@@ -25,6 +28,7 @@ impl<'a> Asks<'a> {
         Self {
             request: &workload.request,
             node_selector: &workload.node_selector,
+            affinity: workload.node_affinity.as_ref(),
             tolerations: &workload.tolerations,
         }
     }
@@ -38,6 +42,9 @@ pub(super) fn admits(node: &NodeView, asks: &Asks<'_>, hardware: &Hardware) -> b
             .node_selector
             .iter()
             .all(|(key, value)| node.labels.get(key) == Some(value))
+        && asks
+            .affinity
+            .is_none_or(|selector| node_affinity::satisfied(selector, node))
         && node
             .taints
             .iter()
@@ -73,6 +80,33 @@ fn fitting(node: &NodeView, request: &[(&str, u64)]) -> u64 {
         .iter()
         .map(|&(name, amount)| free(node, name) / amount)
         .fold(pods, u64::min)
+}
+
+/// The node that needs least for one replica more, and what it needs: of the nodes that lack one resource only, the one
+/// that lacks the smallest part of what a replica asks for. `None` if no node is that near.
+pub(super) fn nearest<'n>(
+    nodes: &'n [NodeView],
+    workload: &Workload,
+    hardware: &Hardware,
+    request: &[(&str, u64)],
+) -> Option<(&'n str, String, Amount)> {
+    let asks = Asks::of(workload);
+    let mut best: Option<(u128, &str, &str, u64)> = None;
+    for node in nodes.iter().filter(|node| admits(node, &asks, hardware)) {
+        let here = fitting(node, request);
+        let mut short = request.iter().filter_map(|&(name, amount)| {
+            let left = free(node, name).saturating_sub(here.saturating_mul(amount));
+            (left < amount).then(|| (name, amount, amount - left))
+        });
+        let (Some((name, amount, missing)), None) = (short.next(), short.next()) else {
+            continue;
+        };
+        let part = u128::from(missing) * 1_000_000 / u128::from(amount.max(1));
+        if best.is_none_or(|(least, ..)| part < least) {
+            best = Some((part, &node.name, name, missing));
+        }
+    }
+    best.map(|(_, node, name, missing)| (node, name.to_owned(), Amount::of(name, missing)))
 }
 
 /// Takes the room of so many replicas from the nodes, as if they ran there.

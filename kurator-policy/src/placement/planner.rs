@@ -454,13 +454,20 @@ impl<'p> Planner<'p> {
             if home.is_some() {
                 break;
             }
-            let nodes = fleet
-                .nodes
-                .get(at as usize)
-                .and_then(Option::as_ref)
-                .map_or(&[][..], Vec::as_slice);
             let ready = question.dialect == Dialect::Karmada || !fleet.unready.has(at as usize);
-            let found = gang_fit::fit(gang, workload, if ready { nodes } else { &[] }, &policy.hardware);
+            let known = fleet.nodes.get(at as usize).and_then(Option::as_ref);
+            let found = match known.filter(|_| ready) {
+                Some(nodes) => gang_fit::fit(gang, workload, nodes, &policy.hardware),
+                None => {
+                    let mut found = gang_fit::fit(gang, workload, &[], &policy.hardware);
+                    // One member fits where a replica does; what the nodes are matters only to several.
+                    if ready && found.wanted <= 1 && self.room.get(at as usize).is_some_and(|&room| room > 0)
+                    {
+                        found.fit = found.wanted;
+                    }
+                    found
+                }
+            };
             if found.fit == found.wanted {
                 home = Some(at);
             }

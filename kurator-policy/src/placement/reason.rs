@@ -109,7 +109,16 @@ pub enum Limit {
     },
     /// The size classes of its nodes.
     Models,
-    /// What is free on its nodes one by one.
+    /// What is free on its nodes one by one; one replica more needs `missing` more on that node.
+    Node {
+        /// The node that is nearest to it.
+        node: String,
+        /// The resource.
+        name: String,
+        /// How much of it is missing there.
+        missing: Amount,
+    },
+    /// No node is near: none admits the replica, or all lack more than one resource or pods.
     Nodes,
     /// A cluster that is not ready takes nothing more.
     NotReady,
@@ -289,8 +298,12 @@ impl fmt::Display for ClusterReason {
                 )
             }
             Self::Room { replicas, limit } => write!(f, "room for {replicas} more replicas; {limit}"),
-            Self::Outranked { group: Some(group) } => write!(f, "the spread chose other groups than {group}"),
-            Self::Outranked { group: None } => f.write_str("the spread chose clusters that come before it"),
+            Self::Outranked { group: Some(group) } => {
+                write!(f, "the spread chose other groups than {group}; raise its maxGroups to have it too")
+            }
+            Self::Outranked { group: None } => f.write_str(
+                "the spread chose clusters that come before it; raise maxGroups, or give it more room than they have",
+            ),
             Self::Assigned {
                 replicas,
                 previous,
@@ -310,6 +323,9 @@ impl fmt::Display for Limit {
             Self::Resource { name, missing } => write!(f, "{missing} more {name} would take another"),
             Self::NotOffered { name } => write!(f, "it has no {name}"),
             Self::Models => f.write_str("its nodes are of too small a size class for more"),
+            Self::Node { node, name, missing } => {
+                write!(f, "{missing} more {name} on node {node} would take another")
+            }
             Self::Nodes => f.write_str("no single node has what another needs"),
             Self::NotReady => f.write_str("it is not ready"),
             Self::Maximum => f.write_str("the policy allows it no more"),

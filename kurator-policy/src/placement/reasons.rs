@@ -72,7 +72,7 @@ impl Planner<'_> {
                 let limit = if self.options.dialect == Dialect::Kurator && fleet.unready.has(at) {
                     Limit::NotReady
                 } else {
-                    capacity::limit(at, room, fleet, workload)
+                    capacity::limit(at, room, fleet, workload, &policy.hardware)
                 };
                 reasons.add(
                     name.clone(),
@@ -98,7 +98,23 @@ impl Planner<'_> {
                 continue;
             }
             if !chosen.has(at) {
-                reasons.add(name.clone(), ClusterReason::Outranked { group: None });
+                // A group of which nobody was chosen, the outermost first.
+                let passed_over =
+                    policy
+                        .levels
+                        .iter()
+                        .filter(|level| !level.is_cluster())
+                        .find_map(|level| {
+                            let own = *level.group.get(at)?;
+                            let unused = !chosen.iter().any(|other| level.group.get(other) == Some(&own));
+                            unused.then(|| {
+                                level
+                                    .names
+                                    .get(own as usize)
+                                    .map(|name| format!("{} {name}", level.by))
+                            })?
+                        });
+                reasons.add(name.clone(), ClusterReason::Outranked { group: passed_over });
                 continue;
             }
             let share = match &policy.how {

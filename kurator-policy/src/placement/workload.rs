@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::api::core::v1::{NodeSelector, Toleration};
 use kurator_core::observe::Resources;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,9 @@ pub struct Workload {
     /// The labels a node must have to run a replica.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
+    /// The node affinity a replica requires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_affinity: Option<NodeSelector>,
     /// The node taints a replica tolerates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
@@ -104,6 +107,13 @@ impl Workload {
     #[must_use]
     pub fn with_node_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.node_selector.insert(key.into(), value.into());
+        self
+    }
+
+    /// Sets the node affinity a replica requires.
+    #[must_use]
+    pub fn with_node_affinity(mut self, selector: NodeSelector) -> Self {
+        self.node_affinity = Some(selector);
         self
     }
 

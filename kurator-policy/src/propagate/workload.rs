@@ -107,6 +107,7 @@ pub fn workload(
         });
         workload.request = needs.request;
         workload.node_selector = needs.node_selector;
+        workload.node_affinity = needs.node_affinity;
         workload.tolerations = needs.tolerations;
     }
     let gang = gangs::gang_of(&template.manifest, template.replicas, |group| known.find(group))?;

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{NodeSelector, PodSpec, Toleration};
 use kurator_core::observe::{Resources, pod_requests};
 use serde_json::Value;
 
@@ -14,6 +14,8 @@ pub struct ReplicaRequirements {
     pub request: Resources,
     /// The labels its node must have.
     pub node_selector: BTreeMap<String, String>,
+    /// The node affinity it requires.
+    pub node_affinity: Option<NodeSelector>,
     /// The node taints it tolerates.
     pub tolerations: Vec<Toleration>,
     /// The name of its priority class.
@@ -53,6 +55,11 @@ impl ReplicaRequirements {
         Some(Self {
             request: pod_requests(&spec).ok()?,
             node_selector: spec.node_selector.unwrap_or_default(),
+            node_affinity: spec.affinity.and_then(|affinity| {
+                affinity
+                    .node_affinity?
+                    .required_during_scheduling_ignored_during_execution
+            }),
             tolerations: spec.tolerations.unwrap_or_default(),
             priority_class: spec.priority_class_name,
             pod: pod.clone(),
