@@ -1,4 +1,4 @@
-//! Ten real members, one controller: members that hang or are cut off cost the others nothing.
+//! Ten real members, one controller: members that hang cost the others nothing.
 //!
 //! `cargo test -p kurator-core --features client --test scale_isolation -- --nocapture` prints the figures.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -18,8 +18,7 @@ use kurator_core::health::HealthPolicy;
 use kurator_core::membership::{Member, StaticMembership};
 use kurator_core::multicluster::{Members, MembersOptions, ReconcileContext, UniformController};
 use kurator_core::names::ClusterName;
-use kurator_core::observe::HealthStatus;
-use kurator_envtest::{Cut, Fleet, Part};
+use kurator_envtest::{Fleet, Part};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -50,7 +49,6 @@ async fn tell(map: Arc<ConfigMap>, context: Arc<ReconcileContext<()>>) -> Result
 struct Rig {
     fleet: Fleet,
     clients: Vec<Client>,
-    members: Members,
 }
 
 async fn start() -> Rig {
@@ -91,11 +89,7 @@ async fn start() -> Rig {
         .wait_for(|engaged| engaged.len() == MEMBERS)
         .await
         .unwrap();
-    Rig {
-        fleet,
-        clients,
-        members,
-    }
+    Rig { fleet, clients }
 }
 
 /// Asks every given member once, all at the same time, and says how long each took to answer.
@@ -144,7 +138,7 @@ async fn p99(rig: &Rig, members: &[usize], phase: &str) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_that_hang_or_are_cut_off_cost_the_others_nothing() {
+async fn members_that_hang_cost_the_others_nothing() {
     let rig = start().await;
     let others: Vec<usize> = (3..MEMBERS).collect();
     p99(&rig, &others, "warm").await;
@@ -165,48 +159,5 @@ async fn members_that_hang_or_are_cut_off_cost_the_others_nothing() {
     }
     let ratio = hung.as_secs_f64() / healthy.as_secs_f64();
     println!("p99 with 3 of {MEMBERS} hung is {ratio:.2} times that with none");
-
-    // One is cut off for longer and longer while the others are asked 200 times.
-    let cut_off = &rig.fleet.members()[9];
-    let others: Vec<usize> = (3..9).collect();
-    let (mut asked, uid) = (0, version(&rig.clients[9]).await);
-    for (step, seconds) in [0.1, 1.0, 5.0, 20.0, 120.0].into_iter().enumerate() {
-        cut_off.link().cut(Cut::Reset);
-        let start = Instant::now();
-        let mut index = 0;
-        while start.elapsed().as_secs_f64() < seconds || asked < 50 * (step + 1) {
-            asked += round(&rig, &others, &format!("cut-{seconds}-{index}"))
-                .await
-                .len();
-            index += 1;
-        }
-        if start.elapsed() > GRACE + Duration::from_secs(1) {
-            let status = rig.members.status(&name(9)).unwrap();
-            assert_eq!(status.health.health, HealthStatus::Unknown);
-        }
-        cut_off.link().heal();
-        let mut changes = rig.members.changes();
-        while rig
-            .members
-            .status(&name(9))
-            .is_none_or(|status| status.health.health != HealthStatus::Ready)
-        {
-            changes.changed().await.unwrap();
-        }
-    }
-    println!("{asked} reconciles around the cut");
-    assert!(asked >= 200);
-    assert_eq!(
-        version(&rig.clients[9]).await,
-        uid,
-        "nothing was written or deleted on the member that was cut off"
-    );
     assert!(ratio <= 1.2, "k=3 is {ratio:.2} times k=0");
-}
-
-/// Everything the controller could have touched there.
-async fn version(client: &Client) -> Vec<Option<String>> {
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
-    let list = maps.list(&kube::api::ListParams::default()).await.unwrap();
-    list.items.iter().map(ResourceExt::resource_version).collect()
 }
