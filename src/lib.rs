@@ -9,7 +9,7 @@
 //! | `core` | always | `kurator-core`: names, quantities, selectors, snapshots, connections, executors |
 //! | [`fleet`] | `fleet` (default) | `kurator-fleet`: who is in the fleet, and how members live |
 //! | [`policy`] | `policy` (default) | `kurator-policy`: what runs where |
-//! | [`backup`] | `backup` (default) | `kurator-backup`: schedules, and the trait of backup servers; Velero orchestration is to come |
+//! | [`backup`] | `backup` (default) | `kurator-backup`: backup, retention and restore of a fleet as one thing |
 //! | `mesh` | `mesh` | `kurator-mesh`: nothing yet |
 //!
 //! `client` adds what talks to API servers, in every enabled layer. Without it there is no async runtime, no HTTP and

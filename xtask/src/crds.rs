@@ -70,7 +70,12 @@ fn write_or_check(folder: &Path, check: bool) -> io::Result<ExitCode> {
 }
 
 fn definitions() -> Vec<CustomResourceDefinition> {
-    [kurator_fleet::api::crds(), kurator_policy::api::crds()].concat()
+    [
+        kurator_backup::api::crds(),
+        kurator_fleet::api::crds(),
+        kurator_policy::api::crds(),
+    ]
+    .concat()
 }
 
 /// File names and contents, one definition a file.

@@ -19,12 +19,29 @@ pub struct QuiesceRequest {
     pub hooks: Vec<BackupHook>,
     /// When everything is released at the latest.
     pub until: Timestamp,
+    /// Whether a lease that is there may be renewed and nothing else: who comes late must not hold still again what
+    /// was released.
+    pub only_renew: bool,
 }
 
 impl QuiesceRequest {
     /// Holds still what `hooks` say until `until`.
     pub fn new(owner: OwnerToken, hooks: Vec<BackupHook>, until: Timestamp) -> Self {
-        Self { owner, hooks, until }
+        Self {
+            owner,
+            hooks,
+            until,
+            only_renew: false,
+        }
+    }
+}
+
+impl QuiesceRequest {
+    /// The same, for a lease that must be there already; without one the answer is [`QuiesceState::Failed`].
+    #[must_use]
+    pub fn renewing(mut self) -> Self {
+        self.only_renew = true;
+        self
     }
 }
 

@@ -17,6 +17,7 @@ mod scope;
 
 #[cfg(feature = "client")]
 pub use self::contract::{BackupDriver, ConsistencyBarrier};
+pub(crate) use self::observation::{cut, names_kind};
 pub use self::{
     barrier::{QuiesceRequest, QuiesceState},
     error::DriverError,

@@ -133,7 +133,7 @@ impl<N> Observation<N> {
 }
 
 /// At most `max` bytes of `text`, with an ellipsis where something is missing.
-fn cut(mut text: String, max: usize) -> String {
+pub(crate) fn cut(mut text: String, max: usize) -> String {
     if text.len() > max {
         let mut end = max.saturating_sub('\u{2026}'.len_utf8());
         while !text.is_char_boundary(end) {
@@ -183,6 +183,21 @@ impl fmt::Display for ResourceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.api_version, self.kind)
     }
+}
+
+/// Whether `entry` (`*`, `deployments`, `deployments.apps`, `Deployment`) is about `kind`.
+pub(crate) fn names_kind(entry: &str, kind: &ResourceKind) -> bool {
+    let (resource, group) = entry
+        .split_once('.')
+        .map_or((entry, None), |(it, group)| (it, Some(group)));
+    let (resource, singular) = (resource.to_ascii_lowercase(), kind.kind.to_ascii_lowercase());
+    let plural = resource.strip_suffix("es").or(resource.strip_suffix('s'));
+    entry == "*"
+        || (group.is_none_or(|group| group == kind.group())
+            && (resource == singular
+                || plural == Some(&singular)
+                || resource.strip_suffix('s') == Some(&singular)
+                || resource.strip_suffix("ies").map(|stem| format!("{stem}y")) == Some(singular)))
 }
 
 /// Which objects there are, by kind: in a backup, or on a member.

@@ -291,7 +291,13 @@ impl InMemoryBackups {
                 message: message.clone(),
             });
         }
-        if member.held.get(&request.owner) != Some(request) && request.until > world.now {
+        if request.only_renew && !member.held.contains_key(&request.owner) {
+            return Ok(QuiesceState::Failed {
+                message: "there is no lease to renew".to_owned(),
+            });
+        }
+        let held_until = member.held.get(&request.owner).map(|lease| lease.until);
+        if held_until != Some(request.until) && request.until > world.now {
             world.write(cluster, action, |member| {
                 member.held.insert(request.owner.clone(), request.clone());
             })?;

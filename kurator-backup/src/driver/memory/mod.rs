@@ -293,5 +293,12 @@ impl InMemoryBackups {
     }
 }
 
+/// The time of its members is the time of whoever orchestrates them.
+impl kurator_core::clock::Clock for InMemoryBackups {
+    fn now(&self) -> Timestamp {
+        Self::now(self)
+    }
+}
+
 #[cfg(test)]
 mod tests;

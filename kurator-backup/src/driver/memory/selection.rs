@@ -6,7 +6,7 @@ use kurator_core::{names::NamespacedName, selector::LabelMatcher};
 use serde_json::Value;
 
 use super::Objects;
-use crate::driver::{BackupScope, ResourceKind, RestoreScope};
+use crate::driver::{BackupScope, ResourceKind, RestoreScope, names_kind};
 
 /// Kind and name of an object.
 pub(super) fn identity(object: &Value) -> Option<(ResourceKind, NamespacedName)> {
@@ -37,7 +37,7 @@ pub(super) fn of_backup(objects: &Objects, scope: &BackupScope) -> Objects {
             .collect(),
     };
     let mut taken = filter.select(objects);
-    let listed = |kind: &ResourceKind, list: &[String]| list.iter().any(|entry| names(entry, kind));
+    let listed = |kind: &ResourceKind, list: &[String]| list.iter().any(|entry| names_kind(entry, kind));
     taken.retain(|kind, objects| {
         let cluster_scoped = objects.keys().all(|name| name.namespace.is_empty());
         let (included, excluded) = if cluster_scoped {
@@ -73,7 +73,7 @@ impl Filter<'_> {
     fn select(&self, objects: &Objects) -> Objects {
         let mut selected = Objects::new();
         for (kind, by_name) in objects {
-            let included = |list: &[String]| list.iter().any(|entry| names(entry, kind));
+            let included = |list: &[String]| list.iter().any(|entry| names_kind(entry, kind));
             if !(self.resources.0.is_empty() || included(self.resources.0)) || included(self.resources.1) {
                 continue;
             }
@@ -103,19 +103,4 @@ impl Filter<'_> {
             serde_json::from_value(object["metadata"]["labels"].clone()).unwrap_or_default();
         self.selectors.iter().any(|selector| selector.matches(&labels))
     }
-}
-
-/// Whether `entry` (`*`, `deployments`, `deployments.apps`, `Deployment`) is about `kind`.
-fn names(entry: &str, kind: &ResourceKind) -> bool {
-    let (resource, group) = entry
-        .split_once('.')
-        .map_or((entry, None), |(it, group)| (it, Some(group)));
-    let (resource, singular) = (resource.to_ascii_lowercase(), kind.kind.to_ascii_lowercase());
-    let plural = resource.strip_suffix("es").or(resource.strip_suffix('s'));
-    entry == "*"
-        || (group.is_none_or(|group| group == kind.group())
-            && (resource == singular
-                || plural == Some(&singular)
-                || resource.strip_suffix('s') == Some(&singular)
-                || resource.strip_suffix("ies").map(|stem| format!("{stem}y")) == Some(singular)))
 }

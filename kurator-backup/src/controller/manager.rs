@@ -1,0 +1,320 @@
+//! The controllers' parts, wired.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures::{StreamExt, future, stream};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::PartialObjectMeta,
+    runtime::{
+        Controller, Predicate, PredicateConfig, WatchStreamExt,
+        controller::{self, Action},
+        events::{Event, EventType, Recorder, Reporter},
+        predicates, reflector, watcher,
+    },
+};
+use kurator_core::{
+    clock::{Clock, SystemClock},
+    membership::Membership,
+};
+use tokio::sync::watch;
+
+use super::error::ControllerError;
+use crate::{
+    api::{BackupExecution, BackupSchedule, RestoreExecution, labels},
+    driver::{BackupDriver, ConsistencyBarrier},
+    execute::{Executor, ExecutorOptions},
+    run::{LocationGate, Preflight, RunEvent},
+};
+
+/// How long until a pass that failed is made again.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// How soon a pass that came too late is made again.
+const STALE: Duration = Duration::from_millis(200);
+
+/// Runs the backup executions and schedules of a hub. See the [module](super).
+#[must_use]
+pub struct BackupManager {
+    hub: Client,
+    membership: Arc<dyn Membership>,
+    driver: Arc<dyn BackupDriver>,
+    barrier: Arc<dyn ConsistencyBarrier>,
+    preflight: Arc<dyn Preflight>,
+    clock: Arc<dyn Clock>,
+    options: ExecutorOptions,
+    namespace: Option<String>,
+}
+
+impl fmt::Debug for BackupManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackupManager")
+            .field("membership", &self.membership)
+            .field("driver", &self.driver)
+            .field("barrier", &self.barrier)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BackupManager {
+    /// Controllers for `hub`: `membership` says who the members are, `driver` backs them up, `barrier` holds them
+    /// still.
+    pub fn new(
+        hub: Client,
+        membership: Arc<dyn Membership>,
+        driver: Arc<dyn BackupDriver>,
+        barrier: Arc<dyn ConsistencyBarrier>,
+    ) -> Self {
+        Self {
+            hub,
+            membership,
+            driver,
+            barrier,
+            preflight: Arc::new(LocationGate),
+            clock: Arc::new(SystemClock::new()),
+            options: ExecutorOptions::default(),
+            namespace: None,
+        }
+    }
+
+    /// Sets what servers would refuse. Default: a storage location must be there, writable and available.
+    pub fn with_preflight(mut self, preflight: Arc<dyn Preflight>) -> Self {
+        self.preflight = preflight;
+        self
+    }
+
+    /// Sets what time it is. Default: the clock of the machine.
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets how busy and how patient a pass is.
+    pub fn with_options(mut self, options: ExecutorOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Looks at one namespace of the hub only.
+    pub fn in_namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Runs until `stop`; passes that have begun are finished. Runs that go on are taken up by the next one.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) {
+        let (stopped, halt) = watch::channel(false);
+        let reporter = Reporter {
+            controller: "kurator-backup".into(),
+            instance: None,
+        };
+        let changes = self.membership.changes();
+        let context = Arc::new(Context {
+            recorder: Recorder::new(self.hub.clone(), reporter),
+            executor: Executor::new(self.driver, self.barrier).with_options(self.options),
+            membership: self.membership,
+            preflight: self.preflight,
+            clock: self.clock,
+            hub: self.hub.clone(),
+        });
+        let api = Apis {
+            hub: self.hub,
+            namespace: self.namespace,
+        };
+        let executions = executions(&api, Arc::clone(&context), changes, halted(halt.clone()));
+        let restores = restores(&api, Arc::clone(&context), halted(halt.clone()));
+        let schedules = schedules(&api, context, halted(halt));
+        let ending = async move {
+            stop.await;
+            // The controllers hold the other end as long as they run.
+            let _ = stopped.send(true);
+        };
+        future::join4(executions, restores, schedules, ending).await;
+    }
+}
+
+struct Apis {
+    hub: Client,
+    namespace: Option<String>,
+}
+
+impl Apis {
+    fn of<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.hub.clone(), namespace),
+            None => Api::all(self.hub.clone()),
+        }
+    }
+}
+
+async fn halted(mut halt: watch::Receiver<bool>) {
+    while !*halt.borrow_and_update() {
+        if halt.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn executions(
+    api: &Apis,
+    context: Arc<Context>,
+    changes: watch::Receiver<u64>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let (store, writer) = reflector::store();
+    // What is written into the status comes from here: only the spec, a deletion and a finalizer wake a run.
+    let objects = watcher(api.of::<BackupExecution>(), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(
+            predicates::generation.combine(predicates::finalizers),
+            PredicateConfig::default(),
+        );
+    Controller::for_stream(objects, store)
+        .with_config(controller::Config::default().concurrency(64))
+        .reconcile_all_on(membership_changes(changes))
+        .graceful_shutdown_on(stop)
+        .run(
+            |object, context: Arc<Context>| async move { context.execution(&object).await },
+            |_, error, _| try_again(error),
+            context,
+        )
+        .for_each(|done| log(done.map(drop)))
+        .await;
+}
+
+async fn restores(api: &Apis, context: Arc<Context>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+    let (store, writer) = reflector::store();
+    let objects = watcher(api.of::<RestoreExecution>(), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    Controller::for_stream(objects, store)
+        .with_config(controller::Config::default().concurrency(16))
+        .graceful_shutdown_on(stop)
+        .run(
+            |object, context: Arc<Context>| async move { context.restore(&object).await },
+            |_, error, _| try_again(error),
+            context,
+        )
+        .for_each(|done| log(done.map(drop)))
+        .await;
+}
+
+/// A membership that changed may have the fleet that a run waits for.
+fn membership_changes(
+    changes: watch::Receiver<u64>,
+) -> impl futures::Stream<Item = ()> + Send + Sync + 'static {
+    stream::unfold(changes, |mut changes| async move {
+        changes.changed().await.ok()?;
+        Some(((), changes))
+    })
+}
+
+async fn schedules(
+    api: &Apis,
+    context: Arc<Context>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let owned = |execution: PartialObjectMeta<BackupExecution>| {
+        let schedule = execution.labels().get(labels::SCHEDULE)?;
+        Some(reflector::ObjectRef::new(schedule).within(&execution.namespace()?))
+    };
+    let (store, writer) = reflector::store();
+    let objects = watcher(api.of::<BackupSchedule>(), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    let executions = watcher(
+        api.of::<PartialObjectMeta<BackupExecution>>(),
+        watcher::Config::default().labels(labels::SCHEDULE),
+    )
+    .default_backoff()
+    .touched_objects();
+    Controller::for_stream(objects, store)
+        .with_config(
+            controller::Config::default()
+                .concurrency(16)
+                .debounce(Duration::from_millis(500)),
+        )
+        .watches_stream(executions, owned)
+        .graceful_shutdown_on(stop)
+        .run(
+            |object, context: Arc<Context>| async move { context.schedule(&object).await },
+            |_, error, _| try_again(error),
+            context,
+        )
+        .for_each(|done| log(done.map(drop)))
+        .await;
+}
+
+fn try_again(error: &ControllerError) -> Action {
+    Action::requeue(if error.is_stale() { STALE } else { TRY_AGAIN })
+}
+
+fn log<Q: std::error::Error + 'static>(
+    done: Result<(), controller::Error<ControllerError, Q>>,
+) -> future::Ready<()> {
+    match done {
+        Ok(()) | Err(controller::Error::ObjectNotFound(_)) => {}
+        Err(controller::Error::ReconcilerFailed(error, _)) if error.is_stale() => {
+            tracing::debug!(reason = error.reason(), "{error}");
+        }
+        Err(controller::Error::ReconcilerFailed(error, object)) => {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%object, reason = error.reason(), source, "{error}");
+        }
+        Err(error) => tracing::warn!(%error, "backup controller"),
+    }
+    future::ready(())
+}
+
+/// What every pass needs.
+pub(super) struct Context {
+    pub(super) hub: Client,
+    pub(super) membership: Arc<dyn Membership>,
+    pub(super) executor: Executor,
+    pub(super) preflight: Arc<dyn Preflight>,
+    pub(super) clock: Arc<dyn Clock>,
+    recorder: Recorder,
+}
+
+impl Context {
+    /// An Event that is lost is a pity; the status says the same.
+    pub(super) async fn publish<K>(&self, object: &K, event: RunEvent)
+    where
+        K: Resource<DynamicType = ()> + Sync,
+    {
+        let event = Event {
+            type_: if event.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: event.reason,
+            note: Some(event.note),
+            action: event.action.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
+            tracing::warn!(%error, "an Event could not be published");
+        }
+    }
+
+    /// When to come back for something that is due then.
+    pub(super) fn until(&self, due: Option<jiff::Timestamp>) -> Action {
+        match due {
+            None => Action::await_change(),
+            Some(due) => {
+                let pause = due.duration_since(self.clock.now());
+                Action::requeue(Duration::try_from(pause).unwrap_or_default())
+            }
+        }
+    }
+}
