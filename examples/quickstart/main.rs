@@ -2,8 +2,9 @@
 //!
 //! A fleet of two members in memory takes `examples/manifests/distribution.yaml`. The terminal shows the fleet, where
 //! every replica went and why, what the override changed, the warning that it breaks the planned total, and what would
-//! happen without one of the clusters.
+//! happen without one of the clusters. Then the fleet is backed up at one instant and restored.
 
+mod backup;
 mod manifests;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,8 @@ use kurator::policy::placement::{
 };
 use kurator::policy::propagate::{BuiltinKinds, ResourceInterpreter as _, Template};
 
-fn main() -> Result<(), Box<dyn Error>> {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
     let fleet = fleet()?;
     println!("The fleet");
     for cluster in fleet.clusters() {
@@ -122,7 +124,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         ready += here;
     }
     println!("  {ready} of {replicas} ready in the fleet");
-    Ok(())
+
+    println!("\nA backup of both members at one instant");
+    let clusters: Vec<_> = fleet.clusters().map(|cluster| cluster.name.clone()).collect();
+    backup::show(&clusters, &template.manifest).await
 }
 
 fn fleet() -> Result<Snapshot, Box<dyn Error>> {
