@@ -1,4 +1,4 @@
-//! What every [`BackupDriver`] must do, as a suite that the author of one runs.
+//! What every [`BackupDriver`](crate::driver::BackupDriver) must do, as a suite that the author of one runs.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
