@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::context::{Context, Versions};
 use super::status::{Said, attached_status};
+use super::tombstone::Removed;
 use super::{FINALIZER, FleetError, tombstone};
 use crate::api::{AttachedCluster, AttachedClusterStatus, DetachPolicy};
 use crate::membership::{Contact, DetachStep, Detaching, Remains, next_step};
@@ -181,7 +182,7 @@ async fn detach(cluster: &AttachedCluster, context: &Context) -> Result<Action, 
                 let secret = &cluster.spec.kubeconfig;
                 let place = NamespacedName::new(cluster.namespace().unwrap_or_default(), &secret.name);
                 let kubeconfig = KubeconfigRef::new(place).with_key(&secret.key);
-                tombstone::bury(context, &name, &kubeconfig, tombstone).await?;
+                tombstone::bury(context, &name, &kubeconfig, tombstone, Removed::Cluster).await?;
                 let note = "removed without being cleaned; it will be cleaned when it returns";
                 context
                     .tell(cluster.object_ref(&()), EventType::Warning, "Buried", note)

@@ -20,6 +20,7 @@ use super::status::{
     Candidate, Candidates, Members, Waiting, dissolving_status, fleet_status, of_attached, of_managed,
     shadowed,
 };
+use super::tombstone::Removed;
 use super::{FINALIZER, FleetError, tombstone};
 use crate::api::{AttachedCluster, Fleet, FleetStatus, MemberKind};
 use crate::membership::{DetachMode, DetachStep, Detaching, Remains, next_step};
@@ -218,7 +219,8 @@ async fn let_go(
         DetachStep::Release {
             tombstone: Some(tombstone),
         } => {
-            tombstone::bury(context, &candidate.status.name, &candidate.kubeconfig, &tombstone).await?;
+            let (name, kubeconfig) = (&candidate.status.name, &candidate.kubeconfig);
+            tombstone::bury(context, name, kubeconfig, &tombstone, Removed::Fleet).await?;
             Ok(None)
         }
         DetachStep::Clean => waiting(None),

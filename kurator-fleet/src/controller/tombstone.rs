@@ -23,12 +23,33 @@ const LABEL: &str = "fleet.kurator.dev/tombstone";
 /// How long after a pass that left something behind the next one comes.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// What was removed without its clusters being cleaned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removed {
+    /// The registration: once the cluster is registered again, what is to be on it is for the policies to say.
+    Cluster,
+    /// A fleet, while its clusters stay registered: only another fleet keeps what is on them.
+    Fleet,
+}
+
+impl Removed {
+    const KEY: &str = "removed";
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cluster => "Cluster",
+            Self::Fleet => "Fleet",
+        }
+    }
+}
+
 /// Writes down that a cluster left and how it is reached when it returns. Writing it twice changes nothing.
 pub(super) async fn bury(
     context: &Context,
     cluster: &str,
     kubeconfig: &KubeconfigRef,
     tombstone: &Tombstone,
+    removed: Removed,
 ) -> Result<(), FleetError> {
     let name = bounded_name(["tombstone", tombstone.uid.as_str()]);
     let data = [
@@ -37,6 +58,7 @@ pub(super) async fn bury(
         ("since", tombstone.since.to_string()),
         ("secret", kubeconfig.secret.name.clone()),
         ("key", kubeconfig.key.clone().unwrap_or_default()),
+        (Removed::KEY, removed.as_str().to_owned()),
     ];
     let map = ConfigMap {
         metadata: ObjectMeta {
@@ -61,15 +83,16 @@ fn buried(map: &ConfigMap) -> Option<Member> {
     let mut kubeconfig = KubeconfigRef::new(secret);
     kubeconfig.key = data.get("key").filter(|key| !key.is_empty()).cloned();
     let uid = ClusterUid::new(data.get("uid")?.clone());
+    let removed = data.get(Removed::KEY).cloned().unwrap_or_default();
     Some(
         Member::new(map.name_any().parse().ok()?)
             .with_kubeconfig(kubeconfig)
-            .with_uid(uid),
+            .with_uid(uid)
+            .with_label(Removed::KEY, removed),
     )
 }
 
-/// Cleans what returns. A cluster that is registered again is a member like any other: what is to be on it is for the
-/// policies to say, and its tombstone is void.
+/// Cleans what returns, unless by then it is a member again: see [`Removed`].
 pub(super) async fn run(context: Arc<Context>, policy: KubeconfigPolicy, options: MembersOptions) {
     let maps: Api<ConfigMap> = Api::namespaced(context.hub.clone(), &context.namespace);
     let config = watcher::Config::default().labels(&format!("{LABEL}=true"));
@@ -112,16 +135,20 @@ enum Settled {
     Done,
     /// Something is still there.
     Cleaning,
-    /// It does not answer, or nobody can say whether it is registered.
+    /// It does not answer, or nobody can say whether it is a member.
     Away,
 }
 
 async fn settle(grave: &Member, returning: &Members, context: &Context) -> Result<Settled, kube::Error> {
-    let registered = grave
-        .uid
-        .as_ref()
-        .and_then(|uid| context.fleets.is_registered(uid));
-    match (registered, returning.get(&grave.name)) {
+    let of_a_fleet = grave
+        .labels
+        .get(Removed::KEY)
+        .is_some_and(|removed| removed == Removed::Fleet.as_str());
+    let member_again = grave.uid.as_ref().and_then(|uid| match of_a_fleet {
+        true => context.fleets.in_a_fleet(uid, None),
+        false => context.fleets.is_registered(uid),
+    });
+    match (member_again, returning.get(&grave.name)) {
         (Some(true), _) => Ok(Settled::Done),
         (Some(false), Some(engaged)) => match context.cleaner.clean(&engaged.client()).await? {
             0 => Ok(Settled::Done),
