@@ -390,6 +390,30 @@ fn zones_and_labels_are_spread_over_like_regions() {
     );
 }
 
+#[test]
+fn a_cluster_that_was_passed_over_is_told_the_group_or_the_rank() {
+    let at = |name: &str, room: i64, region: &str| cluster(name, room).with_region(region);
+    let fleet = fleet([at("a", 9, "r1"), at("b", 5, "r1"), at("c", 3, "r2")]);
+    let mut placement = divided(json!({}));
+    placement["spreadConstraints"] = json!([
+        { "spreadByField": "region", "minGroups": 1, "maxGroups": 1 },
+        { "spreadByField": "cluster", "minGroups": 1, "maxGroups": 1 },
+    ]);
+    let decision = decide(&fleet, placement, &web(4), &Running::default());
+    assert_eq!(placed(&decision), [("a", 4)]);
+    let last = |cluster: &str| decision.reasons.of(cluster).last().map(ToString::to_string);
+    assert_eq!(
+        last("b").as_deref(),
+        Some(
+            "the spread chose clusters that come before it; raise maxGroups, or give it more room than they have"
+        )
+    );
+    assert_eq!(
+        last("c").as_deref(),
+        Some("the spread chose other groups than region r2; raise its maxGroups to have it too")
+    );
+}
+
 fn gpus(name: &str, product: &str, nodes: &[i64]) -> ClusterView {
     let views = nodes.iter().enumerate().map(|(at, &free)| {
         NodeView::new(format!("{name}-{at}"))

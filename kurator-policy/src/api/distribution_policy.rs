@@ -87,9 +87,6 @@ pub struct DistributionPolicySpec {
     /// they let go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemption: Option<Preemption>,
-    /// When a change of this policy begins to hold for an object. Default `Immediate`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub activation: Option<Activation>,
 }
 
 /// Whether a policy takes objects away from others.
@@ -103,7 +100,8 @@ pub enum Preemption {
     Always,
 }
 
-/// When a change of a policy begins to hold for an object.
+/// When a change of a policy begins to hold for an object; see
+/// [`active_placement`](crate::propagate::active_placement).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub enum Activation {
