@@ -171,6 +171,8 @@ pub mod connect;
 #[cfg(feature = "client")]
 pub mod execute;
 #[cfg(feature = "client")]
+pub mod gate;
+#[cfg(feature = "client")]
 pub mod kubeconfig;
 #[cfg(feature = "client")]
 pub mod membership;
