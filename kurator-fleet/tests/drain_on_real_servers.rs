@@ -1,6 +1,8 @@
 //! Plans carried out on a real control plane with KWOK nodes, while an observer records every budget.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod drain_rig;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -10,35 +12,29 @@ use std::{
 };
 
 use futures::StreamExt;
-use jiff::Timestamp;
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
     core::v1::{Node, Pod},
     policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{ListParams, Patch, PatchParams},
     runtime::watcher,
 };
 use kurator_core::{connect::StaticConnector, names::ClusterName};
 use kurator_envtest::{Controllers, Fleet, Member, MemberSpec, Nodes};
 use kurator_fleet::scaling::{
-    DrainPolicy, Model, Object, ScaleDown, ScaleDownPlan, check,
-    execute::{DrainExecutor, DrainOutcome, InMemoryInfrastructure, MARK, PLAN},
+    DrainPolicy, ScaleDown, ScaleDownPlan,
+    execute::{DrainExecutor, DrainOutcome, InMemoryInfrastructure, Left, MARK},
 };
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::drain_rig::{deploy, no_retry, traces};
+
 const APPS: usize = 8;
 const REPLICAS: i32 = 5;
-
-fn no_retry(member: &Member) -> Client {
-    let mut config = member.config();
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
-}
 
 /// Ten nodes, eight applications of five replicas, and a budget of one for each.
 async fn start(controllers: Controllers) -> Fleet {
@@ -53,86 +49,17 @@ async fn start(controllers: Controllers) -> Fleet {
         .await
         .unwrap();
     let member = fleet.member("east").unwrap();
-    let client = member.client().unwrap();
-    for app in 0..APPS {
-        let name = format!("app-{app}");
-        let labels = json!({"app": name});
-        let budget: PodDisruptionBudget = serde_json::from_value(json!({
-            "metadata": {"name": name},
-            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels}},
-        }))
-        .unwrap();
-        let deployment: Deployment = serde_json::from_value(json!({
-            "metadata": {"name": name},
-            "spec": {"replicas": REPLICAS, "selector": {"matchLabels": labels}, "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "c", "image": "c", "resources": {"requests": {"cpu": "300m"}}}]},
-            }},
-        }))
-        .unwrap();
-        let params = PostParams::default();
-        Api::default_namespaced(client.clone())
-            .create(&params, &budget)
-            .await
-            .unwrap();
-        Api::default_namespaced(client.clone())
-            .create(&params, &deployment)
-            .await
-            .unwrap();
-    }
+    deploy(&member.client().unwrap(), APPS, REPLICAS, "300m").await;
     settled(member).await;
     fleet
 }
 
-/// Waits until every budget allows one again.
 async fn settled(member: &Member) {
-    let budgets: Api<PodDisruptionBudget> = Api::default_namespaced(member.client().unwrap());
-    member
-        .wait_for_all(
-            &budgets,
-            &ListParams::default(),
-            "every budget allows one",
-            |budgets| {
-                budgets.len() == APPS
-                    && budgets.iter().all(|budget| {
-                        let status = budget.status.clone().unwrap_or_default();
-                        status.disruptions_allowed == Some(1) && status.current_healthy == Some(REPLICAS)
-                    })
-            },
-        )
-        .await
-        .unwrap();
-}
-
-async fn list<K>(client: &Client, wrap: fn(Box<K>) -> Object) -> Vec<Object>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let listed = Api::<K>::all(client.clone())
-        .list(&ListParams::default())
-        .await
-        .unwrap();
-    listed
-        .items
-        .into_iter()
-        .map(|object| wrap(Box::new(object)))
-        .collect()
+    drain_rig::settled(member, APPS, REPLICAS).await;
 }
 
 async fn plan(client: &Client, request: &ScaleDown) -> ScaleDownPlan {
-    let mut objects = list::<Node>(client, Object::Node).await;
-    objects.extend(list::<Pod>(client, Object::Pod).await);
-    objects.extend(list::<PodDisruptionBudget>(client, Object::PodDisruptionBudget).await);
-    objects.extend(list::<Deployment>(client, Object::Deployment).await);
-    objects.extend(list::<ReplicaSet>(client, Object::ReplicaSet).await);
-    let model = Model::from_objects(&objects).unwrap();
-    let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-    let plan = model
-        .plan_scale_down(request, &DrainPolicy::default(), now)
-        .unwrap();
-    let notes = check::check(&plan, &objects, now);
-    assert!(notes.permits(), "{notes}\n{plan}");
-    plan
+    drain_rig::plan(client, request, &DrainPolicy::default()).await
 }
 
 /// Watches budgets and pods with a client of its own.
@@ -193,26 +120,6 @@ fn executor(client: &Client, machines: &InMemoryInfrastructure) -> DrainExecutor
     let cluster: ClusterName = "east".parse().unwrap();
     let connector = StaticConnector::default().with_client(cluster.clone(), client.clone());
     DrainExecutor::new(connector, cluster, machines.clone())
-}
-
-/// Names of nodes that are cordoned, and of those that carry a mark.
-async fn traces(client: &Client) -> (BTreeSet<String>, BTreeSet<String>) {
-    let nodes = Api::<Node>::all(client.clone())
-        .list(&ListParams::default())
-        .await
-        .unwrap();
-    let cordoned = nodes
-        .iter()
-        .filter(|node| node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true));
-    let marked = nodes.iter().filter(|node| {
-        [MARK, PLAN]
-            .iter()
-            .any(|key| node.annotations().contains_key(*key))
-    });
-    (
-        cordoned.map(ResourceExt::name_any).collect(),
-        marked.map(ResourceExt::name_any).collect(),
-    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -374,7 +281,10 @@ async fn what_is_taken_back_is_only_what_is_ours() {
     let report = report.unwrap();
     assert_eq!(report.outcome, DrainOutcome::Cancelled, "{report:?}");
     assert_eq!((report.evicted, report.refused), (0, 0), "{report:?}");
-    assert_eq!(report.withdrawn, BTreeSet::from(["node-2".to_owned()]));
+    assert_eq!(
+        report.left,
+        BTreeMap::from([("node-2".to_owned(), Left::TakenBack)])
+    );
     assert!(machines.removals().is_empty());
     assert_eq!(
         traces(&client).await,

@@ -66,3 +66,5 @@ pub use plan::{
     PlanDiff, PlanError, PlanSummary, PodMove, PodStay, Refusals, ScaleDown, ScaleDownPlan, ScaleUpError,
     ScaleUpPlan, Skipped, SkippedSummary, StayReason, Surge, Target, Unplaced, Wave, Window, WindowError,
 };
+#[cfg(feature = "client")]
+pub(crate) use plan::{Hours, hours};

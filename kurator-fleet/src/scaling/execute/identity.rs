@@ -2,12 +2,12 @@
 //!
 //! A role that has just been made is not there at once: what is configured with it too early fails in ways that look
 //! like something else. [`wait_ready`] asks an [`IdentityProvider`] again and again, with growing pauses, until the role
-//! is ready or one of three bounds is reached, and says which.
+//! is ready or one of three bounds is reached, and says which. [`set_up`] gives pods the role, and does so only then.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use kurator_core::reason::Reason;
+use kurator_core::{names::ClusterName, reason::Reason};
 use tokio_util::sync::CancellationToken;
 
 /// What a provider knows of a role.
@@ -74,6 +74,17 @@ pub trait IdentityProvider: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`IdentityError`] if that cannot be told.
     async fn role(&self, role: &str) -> Result<RoleState, IdentityError>;
+
+    /// The role of the pods of a cluster that names none.
+    fn default_role(&self, cluster: &ClusterName) -> String {
+        format!("{cluster}-pods")
+    }
+
+    /// Gives the pods of a cluster the role with this identifier. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`IdentityError`] if they do not have it now.
+    async fn configure(&self, cluster: &ClusterName, id: &str) -> Result<(), IdentityError>;
 }
 
 #[async_trait]
@@ -81,6 +92,14 @@ pub trait IdentityProvider: fmt::Debug + Send + Sync + 'static {
 impl<T: IdentityProvider + ?Sized> IdentityProvider for Arc<T> {
     async fn role(&self, role: &str) -> Result<RoleState, IdentityError> {
         (**self).role(role).await
+    }
+
+    fn default_role(&self, cluster: &ClusterName) -> String {
+        (**self).default_role(cluster)
+    }
+
+    async fn configure(&self, cluster: &ClusterName, id: &str) -> Result<(), IdentityError> {
+        (**self).configure(cluster, id).await
     }
 }
 
@@ -122,7 +141,7 @@ pub enum WaitError {
         attempts: u32,
     },
     /// The provider cannot tell, and will not be able to.
-    #[error("role {role} cannot be waited for")]
+    #[error("the identity provider failed for role {role}")]
     Provider {
         /// The role.
         role: String,
@@ -154,6 +173,26 @@ impl Reason for WaitError {
     }
 }
 
+/// Waits until the role is ready, gives it to the pods of the cluster, and returns its identifier.
+///
+/// # Errors
+/// As [`wait_ready`]; [`WaitError::Provider`] also if the role is ready and the pods could not be given it.
+pub async fn set_up(
+    provider: &(impl IdentityProvider + ?Sized),
+    cluster: &ClusterName,
+    role: &str,
+    policy: &WaitPolicy,
+    cancel: CancellationToken,
+) -> Result<String, WaitError> {
+    let id = wait_ready(provider, role, policy, cancel).await?;
+    let configured = provider.configure(cluster, &id).await;
+    configured.map_err(|source| WaitError::Provider {
+        role: role.to_owned(),
+        source: Box::new(source),
+    })?;
+    Ok(id)
+}
+
 /// Waits until the role is ready, and returns its identifier.
 ///
 /// # Errors
@@ -163,6 +202,7 @@ impl Reason for WaitError {
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kurator_core::names::ClusterName;
 /// use kurator_fleet::scaling::execute::{IdentityError, IdentityProvider, RoleState, WaitPolicy, wait_ready};
 /// use tokio_util::sync::CancellationToken;
 ///
@@ -173,6 +213,10 @@ impl Reason for WaitError {
 /// impl IdentityProvider for Roles {
 ///     async fn role(&self, role: &str) -> Result<RoleState, IdentityError> {
 ///         Ok(RoleState::Ready { id: format!("arn:aws:iam::123456789012:role/{role}") })
+///     }
+///
+///     async fn configure(&self, _: &ClusterName, _: &str) -> Result<(), IdentityError> {
+///         Ok(()) // an association, an annotation on a service account, ...
 ///     }
 /// }
 ///
@@ -234,7 +278,10 @@ pub async fn wait_ready(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    };
 
     use super::*;
 
@@ -244,6 +291,8 @@ mod tests {
         asked: AtomicU32,
         ready_at: u32,
         before: fn() -> Result<RoleState, IdentityError>,
+        /// What was configured, and after how many questions.
+        configured: Mutex<Vec<(String, u32)>>,
     }
 
     #[async_trait]
@@ -254,6 +303,14 @@ mod tests {
             }
             (self.before)()
         }
+
+        async fn configure(&self, _: &ClusterName, id: &str) -> Result<(), IdentityError> {
+            self.configured
+                .lock()
+                .unwrap()
+                .push((id.to_owned(), self.asked.load(Ordering::SeqCst)));
+            Ok(())
+        }
     }
 
     fn roles(ready_at: u32, before: fn() -> Result<RoleState, IdentityError>) -> Roles {
@@ -261,6 +318,7 @@ mod tests {
             asked: AtomicU32::new(0),
             ready_at,
             before,
+            configured: Mutex::default(),
         }
     }
 
@@ -286,6 +344,21 @@ mod tests {
                 .await
                 .is_ok()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_get_a_role_once_it_is_ready_and_never_before() {
+        let cluster: ClusterName = "east".parse().unwrap();
+        let slow = roles(4, pending);
+        let policy = WaitPolicy::default();
+        set_up(&slow, &cluster, "r", &policy, CancellationToken::new())
+            .await
+            .unwrap();
+        assert_eq!(*slow.configured.lock().unwrap(), [("r".to_owned(), 4)]);
+        let never = roles(u32::MAX, pending);
+        let error = set_up(&never, &cluster, "r", &policy, CancellationToken::new()).await;
+        assert!(matches!(error, Err(WaitError::Timeout { .. })), "{error:?}");
+        assert!(never.configured.lock().unwrap().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
     policy::v1::PodDisruptionBudget,
@@ -9,6 +10,15 @@ use k8s_openapi::api::{
 };
 use kube::{ResourceExt, runtime::watcher};
 use kurator_core::selector::LabelMatcher;
+
+use super::mark::Mark;
+
+fn revision(object: &impl ResourceExt) -> Option<u64> {
+    object.resource_version()?.parse().ok()
+}
+
+/// Seconds past its grace period after which a pod that is still there is stuck.
+const OVER_GRACE: i64 = 30;
 
 /// Namespace and name.
 pub(super) type Key = (String, String);
@@ -29,6 +39,10 @@ pub(super) struct LivePod {
     pub(super) bound_to_node: bool,
     pub(super) system: bool,
     pub(super) grace: i64,
+    /// When it is to have ended, if it is being deleted.
+    pub(super) due: Option<Timestamp>,
+    /// What keeps it in the API once it has ended.
+    pub(super) finalizers: Vec<String>,
 }
 
 impl LivePod {
@@ -63,8 +77,60 @@ impl LivePod {
                 .and_then(|spec| spec.termination_grace_period_seconds)
                 .unwrap_or(30)
                 .max(1),
+            due: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            finalizers: pod.finalizers().to_vec(),
         }
     }
+
+    /// Whether it should have ended, its grace period and some more being over.
+    pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
+        self.due
+            .is_some_and(|due| now.duration_since(due).as_secs() >= OVER_GRACE)
+    }
+
+    fn counts_ready(&self) -> bool {
+        self.ready && !self.terminating
+    }
+}
+
+/// What there is to know of a node.
+#[derive(Clone, Debug)]
+pub(super) struct LiveNode {
+    pub(super) uid: Option<String>,
+    pub(super) provider_id: Option<String>,
+    pub(super) mark: Option<Mark>,
+    pub(super) cordoned: bool,
+    pub(super) ready: bool,
+    pub(super) edge: bool,
+}
+
+impl LiveNode {
+    fn new(node: &Node) -> Self {
+        let spec = node.spec.as_ref();
+        Self {
+            uid: node.uid(),
+            provider_id: spec.and_then(|spec| spec.provider_id.clone()),
+            mark: Mark::of(node),
+            cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
+            ready: is_ready(node),
+            edge: is_edge(node),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.ready && !self.cordoned
+    }
+}
+
+/// Something that a plan could not know, and that may change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Drift {
+    /// A budget was made, deleted, or has another spec.
+    Budget,
+    /// A node to which pods were to go is gone, not Ready, or cordoned.
+    Destination,
+    /// A pod has come to a node of the plan.
+    Pod,
 }
 
 /// A budget as the server goes by it.
@@ -81,20 +147,37 @@ pub(super) struct LiveBudget {
     pub(super) disrupted: BTreeSet<String>,
     /// Goes up with every version seen.
     pub(super) version: u64,
+    pub(super) revision: Option<u64>,
+    generation: i64,
+}
+
+/// Pods of one controller.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    all: usize,
+    ready: usize,
 }
 
 /// The cluster, as far as draining needs it.
 #[derive(Debug, Default)]
 pub(super) struct Live {
-    pub(super) nodes: BTreeMap<String, Node>,
+    pub(super) nodes: BTreeMap<String, LiveNode>,
     pub(super) pods: BTreeMap<Key, LivePod>,
     pub(super) budgets: BTreeMap<Key, LiveBudget>,
     /// Nodes by name of the attachment.
     pub(super) attachments: BTreeMap<String, String>,
     on_node: BTreeMap<String, BTreeSet<Key>>,
+    /// By UID.
+    controllers: BTreeMap<String, Counted>,
     arriving: BTreeMap<&'static str, BTreeSet<Key>>,
     synced: BTreeSet<&'static str>,
     versions: u64,
+    /// Nodes of the plan.
+    pub(super) leaving: BTreeSet<String>,
+    /// What has drifted since somebody last looked.
+    pub(super) drift: BTreeSet<Drift>,
+    /// When pods of nodes of the plan were deleted, by UID: resource versions, which can be compared over kinds.
+    pub(super) ended: BTreeMap<String, u64>,
 }
 
 /// An event of one of the watches.
@@ -111,6 +194,13 @@ fn key<K: ResourceExt>(object: &K) -> Key {
 }
 
 impl Live {
+    pub(super) fn with_leaving(leaving: BTreeSet<String>) -> Self {
+        Self {
+            leaving,
+            ..Self::default()
+        }
+    }
+
     /// Whether every kind has been listed once.
     pub(super) fn is_complete(&self) -> bool {
         self.synced.len() == 4
@@ -123,7 +213,12 @@ impl Live {
             }
             Seen::Budget(event) => self.event("budget", *event, Self::put_budget, Self::drop_budget),
             Seen::Node(event) => self.event("node", *event, Self::put_node, Self::drop_node),
-            Seen::Pod(event) => self.event("pod", *event, Self::put_pod, Self::drop_pod),
+            Seen::Pod(event) => {
+                if let watcher::Event::Delete(pod) = &*event {
+                    self.pod_ended(pod);
+                }
+                self.event("pod", *event, Self::put_pod, Self::drop_pod);
+            }
         }
     }
 
@@ -175,26 +270,72 @@ impl Live {
     }
 
     fn put_node(&mut self, (_, name): Key, node: Node) {
-        self.nodes.insert(name, node);
+        let node = LiveNode::new(&node);
+        let closed = !node.is_open();
+        let before = self.nodes.insert(name.clone(), node);
+        if closed && before.is_some_and(|before| before.is_open()) && !self.leaving.contains(&name) {
+            self.drifted(Drift::Destination);
+        }
     }
 
     fn drop_node(&mut self, (_, name): &Key) {
-        self.nodes.remove(name);
+        if self.nodes.remove(name).is_some() && !self.leaving.contains(name) {
+            self.drifted(Drift::Destination);
+        }
+    }
+
+    /// Only after everything has been listed once: before that all is new.
+    fn drifted(&mut self, what: Drift) {
+        if self.is_complete() {
+            self.drift.insert(what);
+        }
+    }
+
+    fn pod_ended(&mut self, pod: &Pod) {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+        let counts = node.is_some_and(|node| self.leaving.contains(node));
+        if let (true, Some(uid), Some(revision)) = (counts, pod.uid(), revision(pod)) {
+            self.ended.entry(uid).or_insert(revision);
+        }
     }
 
     fn put_pod(&mut self, key: Key, pod: Pod) {
+        if pod.metadata.deletion_timestamp.is_some() {
+            self.pod_ended(&pod);
+        }
         let pod = LivePod::new(&pod);
+        let was_there = self
+            .pods
+            .get(&key)
+            .is_some_and(|old| old.uid == pod.uid && old.node == pod.node);
+        let to_leaving = pod.node.as_ref().is_some_and(|node| self.leaving.contains(node));
+        if !was_there && to_leaving && !pod.bound_to_node && !pod.finished && !pod.terminating {
+            self.drifted(Drift::Pod);
+        }
         self.drop_pod(&key);
         if let Some(node) = &pod.node {
             self.on_node.entry(node.clone()).or_default().insert(key.clone());
+        }
+        if let Some(controller) = &pod.controller {
+            let counted = self.controllers.entry(controller.clone()).or_default();
+            counted.all += 1;
+            counted.ready += usize::from(pod.counts_ready());
         }
         self.pods.insert(key, pod);
     }
 
     fn drop_pod(&mut self, key: &Key) {
-        let node = self.pods.remove(key).and_then(|pod| pod.node);
-        if let Some(pods) = node.and_then(|node| self.on_node.get_mut(&node)) {
+        let Some(pod) = self.pods.remove(key) else { return };
+        if let Some(pods) = pod.node.as_ref().and_then(|node| self.on_node.get_mut(node)) {
             pods.remove(key);
+        }
+        let Some(controller) = &pod.controller else { return };
+        if let Some(counted) = self.controllers.get_mut(controller) {
+            counted.all -= 1;
+            counted.ready -= usize::from(pod.counts_ready());
+            if counted.all == 0 {
+                self.controllers.remove(controller);
+            }
         }
     }
 
@@ -206,6 +347,15 @@ impl Live {
         let observed = status
             .and_then(|status| status.observed_generation)
             .unwrap_or_default();
+        let generation = budget.metadata.generation.unwrap_or_default();
+        let revision = revision(&budget);
+        if self
+            .budgets
+            .get(&key)
+            .is_none_or(|old| old.generation != generation)
+        {
+            self.drifted(Drift::Budget);
+        }
         self.budgets.insert(
             key,
             LiveBudget {
@@ -215,7 +365,7 @@ impl Live {
                     .and_then(|selector| LabelMatcher::compile(selector).ok()),
                 always_allow_unhealthy: spec.and_then(|spec| spec.unhealthy_pod_eviction_policy.as_deref())
                     == Some("AlwaysAllow"),
-                fresh: status.is_some() && observed >= budget.metadata.generation.unwrap_or_default(),
+                fresh: status.is_some() && observed >= generation,
                 allowed: status.map_or(0, |status| number(status.disruptions_allowed)),
                 healthy: status.map_or(0, |status| number(status.current_healthy)),
                 desired: status.map_or(0, |status| number(status.desired_healthy)),
@@ -224,12 +374,16 @@ impl Live {
                     .map(|pods| pods.keys().cloned().collect())
                     .unwrap_or_default(),
                 version: self.versions,
+                revision,
+                generation,
             },
         );
     }
 
     fn drop_budget(&mut self, key: &Key) {
-        self.budgets.remove(key);
+        if self.budgets.remove(key).is_some() {
+            self.drifted(Drift::Budget);
+        }
     }
 
     /// Pods on a node.
@@ -258,46 +412,56 @@ impl Live {
     /// Whether an edge node is out of reach and trusted to run on: what is done to its pods through the API would strike
     /// when it comes back.
     pub(super) fn is_edge_away(&self, name: &str) -> bool {
-        let Some(node) = self.nodes.get(name) else {
-            return false;
-        };
-        let edge = node
-            .labels()
-            .get("openyurt.io/is-edge-worker")
-            .is_some_and(|value| value == "true")
-            || node.labels().contains_key("node-role.kubernetes.io/edge")
-            || [
-                "node.openyurt.io/autonomy-duration",
-                "node.beta.openyurt.io/autonomy",
-                "apps.openyurt.io/binding",
-            ]
-            .iter()
-            .any(|key| node.annotations().contains_key(*key));
-        let conditions = node
-            .status
-            .iter()
-            .flat_map(|status| status.conditions.iter().flatten());
-        edge && conditions
-            .into_iter()
-            .any(|condition| condition.type_ == "Ready" && condition.status != "True")
+        self.nodes.get(name).is_some_and(|node| node.edge && !node.ready)
     }
 
-    pub(super) fn is_cordoned(&self, node: &str) -> Option<bool> {
-        self.nodes.get(node).map(|node| {
-            node.spec
-                .as_ref()
-                .and_then(|spec| spec.unschedulable)
-                .unwrap_or(false)
+    /// Whether the node is there and its kubelet does not answer, or answers that it is not well.
+    pub(super) fn is_unready(&self, name: &str) -> bool {
+        self.nodes.get(name).is_some_and(|node| !node.ready)
+    }
+
+    /// Nodes that are not Ready, and all, edge nodes not counted.
+    pub(super) fn unready(&self) -> (u32, u32) {
+        let cloud = self.nodes.values().filter(|node| !node.edge);
+        cloud.fold((0, 0), |(unready, all), node| {
+            (unready + u32::from(!node.ready), all + 1)
         })
     }
 
-    /// Ready pods of a controller that are not on these nodes.
+    /// Pods of a controller that are Ready and not on their way out.
     pub(super) fn ready_of(&self, controller: &str) -> usize {
-        self.pods
-            .values()
-            .filter(|pod| pod.controller.as_deref() == Some(controller) && pod.ready && !pod.terminating)
-            .count()
+        self.controllers.get(controller).map_or(0, |pods| pods.ready)
     }
+
+    /// Whether a controller still has pods: one that was deleted or rolled over is not waited for.
+    pub(super) fn has_pods(&self, controller: &str) -> bool {
+        self.controllers.contains_key(controller)
+    }
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    // A node without the condition is being set up, as the planner has it.
+    conditions
+        .into_iter()
+        .all(|condition| condition.type_ != "Ready" || condition.status == "True")
+}
+
+fn is_edge(node: &Node) -> bool {
+    node.labels()
+        .get("openyurt.io/is-edge-worker")
+        .is_some_and(|value| value == "true")
+        || node.labels().contains_key("node-role.kubernetes.io/edge")
+        || [
+            "node.openyurt.io/autonomy-duration",
+            "node.beta.openyurt.io/autonomy",
+            "apps.openyurt.io/binding",
+        ]
+        .iter()
+        .any(|key| node.annotations().contains_key(*key))
 }
 
 fn drop_all(keys: &mut BTreeSet<Key>) {

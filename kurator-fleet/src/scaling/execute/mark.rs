@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, ResourceExt,
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::DrainError;
-use crate::scaling::{ScaleDownPlan, StayReason};
+use crate::scaling::{NodeDrain, ScaleDownPlan, StayReason, Surge, Wave};
 
 /// State of one node of a plan: plan, wave, step, and whether the cordon is ours.
 pub const MARK: &str = "scaling.kurator.dev/drain";
@@ -51,19 +52,55 @@ impl Mark {
 
 /// A plan as the nodes hold it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Course {
     pub(super) plan: String,
     pub(super) waves: Vec<Vec<String>>,
+    /// Goes up with every change of the waves, so that of two copies the newer one is known.
+    #[serde(default)]
+    pub(super) revision: u32,
+    /// It is being given up: what is left of it is only to be taken back.
+    #[serde(default)]
+    pub(super) stop: bool,
+    /// Pods that move in all.
+    #[serde(default)]
+    pub(super) pods: u32,
+    /// Seconds the plan estimates.
+    #[serde(default)]
+    pub(super) seconds: u64,
+    #[serde(default)]
+    pub(super) began: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) surges: Vec<Surge>,
 }
 
 impl Course {
     fn of(node: &Node) -> Option<Self> {
         serde_json::from_str(node.metadata.annotations.as_ref()?.get(PLAN)?).ok()
     }
+
+    /// The node that carries it: the first of the last wave, which goes last.
+    pub(super) fn holder(&self) -> Option<&String> {
+        self.waves.iter().rev().find_map(|wave| wave.first())
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &String> {
+        self.waves.iter().flatten()
+    }
+
+    pub(super) fn forget(&mut self, node: &str) {
+        for wave in &mut self.waves {
+            wave.retain(|name| name != node);
+        }
+        self.waves.retain(|wave| !wave.is_empty());
+        self.revision += 1;
+    }
 }
 
-/// A name for the plan that only depends on what it does.
-pub(super) fn plan_id(plan: &ScaleDownPlan) -> String {
+/// A name for the plan that only depends on what it does: the nodes it removes and the pods it moves. Marks, status and
+/// reports carry it.
+#[must_use]
+pub fn plan_id(plan: &ScaleDownPlan) -> String {
     // FNV-1a: a name, not a secret.
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let uids = plan.moves().map(|step| step.uid.as_str());
@@ -76,37 +113,48 @@ pub(super) fn plan_id(plan: &ScaleDownPlan) -> String {
 }
 
 /// The course of a plan, and the first mark of each of its nodes.
-pub(super) fn course(plan: &ScaleDownPlan) -> (Course, BTreeMap<String, Mark>) {
+pub(super) fn course(plan: &ScaleDownPlan, now: Timestamp) -> (Course, BTreeMap<String, Mark>) {
     let id = plan_id(plan);
     let mut marks = BTreeMap::new();
     for (wave, steps) in plan.waves.iter().enumerate() {
         for node in &steps.nodes {
-            // Rules may name pods of a static name only by UID: another pod of the name is another pod.
-            let orders = node.moves.iter().filter(|step| step.order != 0);
-            marks.insert(
-                node.node.clone(),
-                Mark {
-                    plan: id.clone(),
-                    wave,
-                    step: Step::Cordoned,
-                    owned: true,
-                    leave: node
-                        .stay
-                        .iter()
-                        .filter(|stay| stay.why == StayReason::Rule)
-                        .map(|stay| stay.uid.clone())
-                        .collect(),
-                    order: orders.map(|step| (step.uid.clone(), step.order)).collect(),
-                },
-            );
+            marks.insert(node.node.clone(), first_mark(&id, wave, node));
         }
     }
-    let waves = plan
-        .waves
-        .iter()
-        .map(|wave| wave.nodes.iter().map(|node| node.node.clone()).collect())
-        .collect();
-    (Course { plan: id, waves }, marks)
+    let course = Course {
+        plan: id,
+        waves: waves(plan),
+        revision: 0,
+        stop: false,
+        pods: u32::try_from(plan.moves().count()).unwrap_or(u32::MAX),
+        seconds: plan.bound.seconds,
+        began: Some(now),
+        surges: plan.surges.clone(),
+    };
+    (course, marks)
+}
+
+pub(super) fn waves(plan: &ScaleDownPlan) -> Vec<Vec<String>> {
+    let names = |wave: &Wave| wave.nodes.iter().map(|node| node.node.clone()).collect();
+    plan.waves.iter().map(names).collect()
+}
+
+pub(super) fn first_mark(plan: &str, wave: usize, node: &NodeDrain) -> Mark {
+    // Rules may name pods of a static name only by UID: another pod of the name is another pod.
+    let orders = node.moves.iter().filter(|step| step.order != 0);
+    Mark {
+        plan: plan.to_owned(),
+        wave,
+        step: Step::Cordoned,
+        owned: true,
+        leave: node
+            .stay
+            .iter()
+            .filter(|stay| stay.why == StayReason::Rule)
+            .map(|stay| stay.uid.clone())
+            .collect(),
+        order: orders.map(|step| (step.uid.clone(), step.order)).collect(),
+    }
 }
 
 /// The nodes of an API server, as far as marks go.
@@ -124,7 +172,8 @@ impl Marks {
             .iter()
             .filter_map(|node| Some((node.name_any(), Mark::of(node)?)))
             .collect();
-        if let Some(course) = listed.iter().find_map(Course::of) {
+        let courses = listed.iter().filter_map(Course::of);
+        if let Some(course) = courses.max_by_key(|course| course.revision) {
             return Ok(Some((course, marks)));
         }
         // The node with the waves is the last to go, so without it there is nothing to do but take back what is left.
@@ -139,37 +188,76 @@ impl Marks {
                 wave.push(node.clone());
             }
         }
-        Ok(Some((Course { plan, waves }, marks)))
+        let course = Course {
+            plan,
+            waves,
+            revision: 0,
+            stop: false,
+            pods: 0,
+            seconds: 0,
+            began: None,
+            surges: Vec::new(),
+        };
+        Ok(Some((course, marks)))
     }
 
-    /// Cordons and marks every node of the course that is not marked yet, the one that holds the course first.
-    pub(super) async fn write(
-        &self,
-        course: &Course,
-        marks: &BTreeMap<String, Mark>,
-    ) -> Result<(), DrainError> {
-        let holder = course.waves.iter().rev().find_map(|wave| wave.first());
-        let others = course.waves.iter().flatten().filter(|node| Some(*node) != holder);
-        for name in holder.into_iter().chain(others) {
-            let mark = marks.get(name).cloned().unwrap_or_else(|| Mark {
-                plan: course.plan.clone(),
-                wave: course
-                    .waves
-                    .iter()
-                    .position(|wave| wave.contains(name))
-                    .unwrap_or(0),
-                step: Step::Cordoned,
-                owned: true,
-                leave: BTreeSet::new(),
-                order: BTreeMap::new(),
-            });
-            let carried = (Some(name) == holder).then_some(course);
-            self.cordon(name, mark, carried).await?;
+    /// The first mark of a node, if the plan that made the course is no longer known.
+    pub(super) fn plain(course: &Course, name: &str) -> Mark {
+        let here = |wave: &Vec<String>| wave.iter().any(|node| node == name);
+        Mark {
+            plan: course.plan.clone(),
+            wave: course.waves.iter().position(here).unwrap_or(0),
+            step: Step::Cordoned,
+            owned: true,
+            leave: BTreeSet::new(),
+            order: BTreeMap::new(),
         }
-        Ok(())
     }
 
-    async fn cordon(&self, name: &str, mark: Mark, course: Option<&Course>) -> Result<(), DrainError> {
+    /// Writes a changed course to the node that carries it now, and then takes it from the one that did.
+    pub(super) async fn carry(&self, course: &Course, before: Option<&String>) -> Result<(), DrainError> {
+        let holder = course.holder();
+        if let Some(name) = holder {
+            self.edit(name, |node| {
+                Mark::of(node).filter(|mark| mark.plan == course.plan)?;
+                Some(json!({"metadata": {"annotations": {PLAN: text(course)}}}))
+            })
+            .await?;
+        }
+        match before {
+            Some(name) if Some(name) != holder => {
+                self.edit(name, |node| {
+                    Course::of(node)?;
+                    Some(json!({"metadata": {"annotations": {PLAN: null}}}))
+                })
+                .await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Which pods a drain rule leaves, and in which order the others go, by a newer plan.
+    pub(super) async fn remark(&self, name: &str, newer: &Mark) -> Result<(), DrainError> {
+        self.edit(name, |node| {
+            let mark = Mark::of(node).filter(|mark| mark.plan == newer.plan)?;
+            let after = Mark {
+                wave: newer.wave,
+                leave: newer.leave.clone(),
+                order: newer.order.clone(),
+                ..mark.clone()
+            };
+            (after != mark).then(|| json!({"metadata": {"annotations": {MARK: text(&after)}}}))
+        })
+        .await
+    }
+
+    /// Cordons and marks a node unless it is marked already; the one that holds the course gets that too.
+    pub(super) async fn cordon(
+        &self,
+        name: &str,
+        mark: Mark,
+        course: Option<&Course>,
+    ) -> Result<(), DrainError> {
         self.edit(name, |node| {
             if Mark::of(node).is_some_and(|own| own.plan == mark.plan) {
                 return None;

@@ -12,6 +12,13 @@
 //!   that dies at any point is continued by [`DrainExecutor::resume`] in another, with the same nodes; the machine of a
 //!   node marked for removal is asked for before it is removed.
 //! - Only cordons of this plan are taken back. A node somebody uncordons meanwhile leaves the plan.
+//! - An edge node out of reach, or a node whose kubelet has been silent for a while, is let go of; nothing is evicted
+//!   from it. While too many nodes are not Ready, nothing is evicted at all.
+//!
+//! # Replanning
+//! With [`DrainExecutor::with_replanning`], an edited budget, a pod that comes to a node of the plan, or a node that can
+//! no longer take pods makes the executor plan the rest again: the waves change, and a node that can no longer go leaves
+//! the plan with the reason ([`DrainReport::left`]). No node is added; a host that still wants fewer plans again.
 //!
 //! # Assumptions
 //! One executor at a time works on a cluster: the host holds a lease or runs one process.
@@ -19,17 +26,24 @@
 //! # RBAC
 //! `get, list, watch, patch, delete` on nodes; `list, watch, delete` on pods (delete only with
 //! [`OnDeadline::Force`]) and `create` on `pods/eviction`; `list, watch` on `policy/poddisruptionbudgets` and
-//! `storage.k8s.io/volumeattachments`.
+//! `storage.k8s.io/volumeattachments`; `get, patch` on `apps/deployments` if plans surge. With replanning also what
+//! [`observe()`] lists.
 
 mod evict;
 mod identity;
 mod infrastructure;
 mod live;
 mod mark;
+mod observe;
+mod pace;
+mod remove;
+mod replan;
 mod report;
 mod session;
+mod standing;
+mod surge;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{
@@ -45,17 +59,29 @@ use kurator_core::{
     clock::{Clock, SystemClock},
     connect::{ClientPurpose, ClusterConnector},
     names::ClusterName,
+    progress::{Progress, ProgressEvent, ProgressSink},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::replan::passes;
 pub use self::{
-    identity::{IdentityError, IdentityProvider, RoleState, WaitError, WaitPolicy, wait_ready},
-    infrastructure::{InMemoryInfrastructure, InfrastructureError, InfrastructureProvider, Machine},
-    mark::{MARK, PLAN},
-    report::{DrainError, DrainOutcome, DrainReport},
+    identity::{IdentityError, IdentityProvider, RoleState, WaitError, WaitPolicy, set_up, wait_ready},
+    infrastructure::{
+        InMemoryInfrastructure, InfrastructureError, InfrastructureProvider, Machine, WorkerPool,
+    },
+    mark::{MARK, PLAN, plan_id},
+    observe::observe,
+    report::{DrainError, DrainOutcome, DrainReport, Left},
+    standing::{DrainStanding, Waiting},
+    surge::SURGE,
 };
-use self::{live::Seen, mark::Marks, session::Session};
-use super::ScaleDownPlan;
+use self::{
+    live::Seen,
+    mark::{Course, Mark, Marks},
+    session::Session,
+};
+use super::{DrainPolicy, ScaleDownPlan, Window};
 
 /// What happens when a node is not empty by its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +92,8 @@ pub enum OnDeadline {
         /// Seconds, at least 1: with 0 two pods of one identity could run at once.
         max_grace_seconds: u32,
     },
+    /// Let go of the node, with its cordon if that is ours, and go on with the others.
+    Leave,
     /// Stop, and take back the cordons of nodes that have not been drained.
     Stop,
 }
@@ -82,6 +110,9 @@ pub struct DrainOptions {
     pub replacement_deadline: Duration,
     /// How long volumes may stay attached to an empty node before it is removed anyway; five minutes by default.
     pub volume_deadline: Duration,
+    /// How long a node of the plan may be not Ready before it is let go of; a minute by default. Nothing is evicted from
+    /// it meanwhile.
+    pub unready_patience: Duration,
     /// Eviction requests at once, over all nodes; 16 by default.
     pub requests: usize,
     /// Seconds a pod gets at most to end; its own grace period by default.
@@ -95,6 +126,7 @@ impl Default for DrainOptions {
             on_deadline: OnDeadline::Stop,
             replacement_deadline: Duration::from_secs(600),
             volume_deadline: Duration::from_secs(300),
+            unready_patience: Duration::from_secs(60),
             requests: 16,
             max_grace_seconds: None,
         }
@@ -108,6 +140,24 @@ impl DrainOptions {
         Self {
             node_deadline: Some(deadline),
             on_deadline: then,
+            ..self
+        }
+    }
+
+    /// A node of the plan may be not Ready for that long.
+    #[must_use]
+    pub fn with_unready_patience(self, unready_patience: Duration) -> Self {
+        Self {
+            unready_patience,
+            ..self
+        }
+    }
+
+    /// Pods get at most that many seconds to end, and at least one.
+    #[must_use]
+    pub fn with_max_grace_seconds(self, max_grace_seconds: u32) -> Self {
+        Self {
+            max_grace_seconds: Some(max_grace_seconds.max(1)),
             ..self
         }
     }
@@ -130,6 +180,10 @@ pub struct DrainExecutor {
     infrastructure: Arc<dyn InfrastructureProvider>,
     clock: Arc<dyn Clock>,
     options: DrainOptions,
+    policy: Option<DrainPolicy>,
+    windows: Vec<Window>,
+    progress: Arc<dyn ProgressSink>,
+    standing: Option<watch::Sender<Option<DrainStanding>>>,
 }
 
 impl DrainExecutor {
@@ -145,6 +199,10 @@ impl DrainExecutor {
             infrastructure: Arc::new(infrastructure),
             clock: Arc::new(SystemClock::new()),
             options: DrainOptions::default(),
+            policy: None,
+            windows: Vec::new(),
+            progress: Arc::new(()),
+            standing: None,
         }
     }
 
@@ -152,6 +210,51 @@ impl DrainExecutor {
     #[must_use]
     pub fn with_options(self, options: DrainOptions) -> Self {
         Self { options, ..self }
+    }
+
+    /// By another clock than that of the machine.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Plans the rest again when the cluster has changed, by these rules: those the plan was made with. Keeps to their
+    /// windows too.
+    #[must_use]
+    pub fn with_replanning(self, policy: DrainPolicy) -> Self {
+        Self {
+            windows: policy.windows.clone(),
+            policy: Some(policy),
+            ..self
+        }
+    }
+
+    /// Begins evictions, and surges, only in these windows. Pods on their way are waited for, and empty nodes removed;
+    /// a deadline that is over ends the drain all the same.
+    #[must_use]
+    pub fn with_windows(self, windows: impl IntoIterator<Item = Window>) -> Self {
+        Self {
+            windows: windows.into_iter().collect(),
+            ..self
+        }
+    }
+
+    /// Tells of every step as it begins and ends.
+    #[must_use]
+    pub fn with_progress(self, progress: impl ProgressSink) -> Self {
+        Self {
+            progress: Arc::new(progress),
+            ..self
+        }
+    }
+
+    /// Tells how far it is, whenever that changes.
+    #[must_use]
+    pub fn with_standing(self, standing: watch::Sender<Option<DrainStanding>>) -> Self {
+        Self {
+            standing: Some(standing),
+            ..self
+        }
     }
 
     /// Carries out a plan. Running a plan again that is under way continues it.
@@ -164,17 +267,22 @@ impl DrainExecutor {
         cancel: CancellationToken,
     ) -> Result<DrainReport, DrainError> {
         let marks = self.marks().await?;
-        let (mut course, fresh) = mark::course(plan);
-        if let Some((found, _)) = marks.read().await? {
-            if found.plan != course.plan {
+        let (mut course, fresh) = mark::course(plan, self.clock.now());
+        match marks.read().await? {
+            // What is left of a plan that was given up is taken back first.
+            Some((found, _)) if found.stop => {
+                let _ = self.drive(marks.clone(), found, CancellationToken::new()).await?;
+            }
+            Some((found, _)) if found.plan == course.plan => course = found,
+            Some((found, _)) => {
                 return Err(DrainError::OtherPlan {
                     found: found.plan,
                     wanted: course.plan,
                 });
             }
-            course = found;
+            None => {}
         }
-        marks.write(&course, &fresh).await?;
+        self.cordon(&marks, &course, &fresh).await?;
         self.drive(marks, course, cancel).await
     }
 
@@ -188,23 +296,53 @@ impl DrainExecutor {
             return Ok(None);
         };
         // The process may have died before it had marked all of them.
-        marks.write(&course, &found).await?;
+        if !course.stop {
+            self.cordon(&marks, &course, &found).await?;
+        }
         self.drive(marks, course, cancel).await.map(Some)
     }
 
-    /// Gives up the plan that is under way: its marks go, and the cordons that are its own. Names of the nodes.
+    /// Gives up the plan that is under way: its marks go, and the cordons that are its own, and what it has scaled up is
+    /// scaled back. A node whose removal had begun is removed.
     ///
     /// # Errors
-    /// [`DrainError::Api`].
-    pub async fn roll_back(&self) -> Result<Vec<String>, DrainError> {
+    /// As [`DrainExecutor::run`].
+    pub async fn roll_back(&self) -> Result<Option<DrainReport>, DrainError> {
+        let cancelled = CancellationToken::new();
+        cancelled.cancel();
         let marks = self.marks().await?;
-        let Some((_, found)) = marks.read().await? else {
-            return Ok(Vec::new());
+        let Some((course, _)) = marks.read().await? else {
+            return Ok(None);
         };
-        for node in found.keys() {
-            marks.roll_back(node).await?;
+        self.drive(marks, course, cancelled).await.map(Some)
+    }
+
+    /// Cordons and marks every node of the course that is not marked yet, the one that holds the course first.
+    async fn cordon(
+        &self,
+        marks: &Marks,
+        course: &Course,
+        known: &BTreeMap<String, Mark>,
+    ) -> Result<(), DrainError> {
+        let holder = course.holder();
+        let others = course.nodes().filter(|node| Some(*node) != holder);
+        for name in holder.into_iter().chain(others) {
+            let mark = known
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| Marks::plain(course, name));
+            let carried = (Some(name) == holder).then_some(course);
+            let step = format!("cordon {name}");
+            self.emit(&step, Progress::Started);
+            marks.cordon(name, mark, carried).await?;
+            self.emit(&step, Progress::Succeeded);
         }
-        Ok(found.into_keys().collect())
+        Ok(())
+    }
+
+    fn emit(&self, step: &str, progress: Progress) {
+        let event = ProgressEvent::new(self.clock.now(), step, progress);
+        self.progress.emit(event.with_cluster(self.cluster.clone()));
     }
 
     async fn client(&self, purpose: ClientPurpose) -> Result<Client, DrainError> {
@@ -221,7 +359,7 @@ impl DrainExecutor {
     async fn drive(
         &self,
         marks: Marks,
-        course: mark::Course,
+        course: Course,
         cancel: CancellationToken,
     ) -> Result<DrainReport, DrainError> {
         let watch = self.client(ClientPurpose::Watch).await?;
@@ -252,6 +390,7 @@ impl DrainExecutor {
             course,
             events.boxed(),
             self.client(ClientPurpose::Evict).await?,
+            self.client(ClientPurpose::Control).await?,
         );
         session.run(cancel).await
     }

@@ -11,56 +11,54 @@ use futures::{
     stream::{BoxStream, FuturesUnordered},
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::{
-    Client,
-    api::{DeleteParams, Preconditions},
-};
+use kube::Client;
+use kurator_core::progress::Progress;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    DrainError, DrainExecutor, DrainOutcome, DrainReport, Machine, OnDeadline,
-    evict::{Answer, delete, evict},
+    DrainError, DrainExecutor, DrainOutcome, DrainReport, DrainStanding, Left, OnDeadline, Waiting,
+    evict::Answer,
     live::{Key, Live, LivePod, Seen},
     mark::{Course, Mark, Marks, Step},
+    pace::Sent,
+    standing::expected_end,
 };
-
-/// How long after an eviction the disruption controller stops to count it, whatever became of the pod.
-const LEAK: SignedDuration = SignedDuration::from_secs(120);
-
-/// An eviction of ours that a budget's status may not show yet.
-#[derive(Debug)]
-struct Sent {
-    uid: String,
-    budget: Key,
-    /// The version of the budget that was known when the answer came; `None` while there is none.
-    answered: Option<u64>,
-    at: Timestamp,
-}
-
-/// Whether a pod may be evicted now.
-enum Verdict {
-    /// It takes one from this budget, if any.
-    Go(Option<Key>),
-    Wait,
-    Stuck(String),
-}
+use crate::scaling::{Hours, hours};
 
 pub(super) struct Session<'e> {
-    executor: &'e DrainExecutor,
-    marks: Marks,
-    course: Course,
+    pub(super) executor: &'e DrainExecutor,
+    pub(super) marks: Marks,
+    pub(super) course: Course,
     events: BoxStream<'e, Seen>,
-    client: Client,
-    live: Live,
-    sent: BTreeMap<Key, Sent>,
-    requests: FuturesUnordered<BoxFuture<'e, (Key, String, bool, Answer)>>,
-    asked: BTreeSet<Key>,
+    pub(super) client: Client,
+    pub(super) control: Client,
+    pub(super) live: Live,
+    pub(super) sent: BTreeMap<Key, Sent>,
+    pub(super) requests: FuturesUnordered<BoxFuture<'e, (Key, String, bool, Answer)>>,
+    pub(super) asked: BTreeSet<Key>,
     /// Pods not to be tried before.
-    not_before: BTreeMap<String, Timestamp>,
-    quiet_until: Option<Timestamp>,
+    pub(super) not_before: BTreeMap<String, Timestamp>,
+    pub(super) quiet_until: Option<Timestamp>,
     /// Ready pods of each controller when its first pod was evicted.
-    baseline: BTreeMap<String, usize>,
-    report: DrainReport,
+    pub(super) baseline: BTreeMap<String, usize>,
+    /// Since when nodes of the plan are not Ready.
+    unready_since: BTreeMap<String, Timestamp>,
+    /// Not to be planned again before.
+    pub(super) replan_at: Option<Timestamp>,
+    /// Deployments scaled up, and those scaled back.
+    pub(super) surging: BTreeSet<Key>,
+    pub(super) surges_ended: BTreeSet<Key>,
+    wave: Option<WaveClock>,
+    waiting: Option<Waiting>,
+    pub(super) report: DrainReport,
+}
+
+/// When things began in the present wave.
+#[derive(Debug)]
+struct WaveClock {
+    nodes: BTreeSet<String>,
+    started: Timestamp,
+    empty_since: Option<Timestamp>,
 }
 
 impl<'e> Session<'e> {
@@ -70,123 +68,156 @@ impl<'e> Session<'e> {
         course: Course,
         events: BoxStream<'e, Seen>,
         client: Client,
+        control: Client,
     ) -> Self {
-        let started = executor.clock.now();
+        let live = Live::with_leaving(course.nodes().cloned().collect());
         Self {
-            report: DrainReport {
-                plan: course.plan.clone(),
-                outcome: DrainOutcome::Completed,
-                removed: BTreeSet::new(),
-                rolled_back: BTreeSet::new(),
-                withdrawn: BTreeSet::new(),
-                evicted: 0,
-                refused: 0,
-                forced: 0,
-                stuck: BTreeMap::new(),
-                started,
-                finished: started,
-            },
+            report: DrainReport::new(&course.plan, executor.clock.now()),
             executor,
             marks,
             course,
             events,
             client,
-            live: Live::default(),
+            control,
+            live,
             sent: BTreeMap::new(),
             requests: FuturesUnordered::new(),
             asked: BTreeSet::new(),
             not_before: BTreeMap::new(),
             quiet_until: None,
             baseline: BTreeMap::new(),
+            unready_since: BTreeMap::new(),
+            replan_at: None,
+            surging: BTreeSet::new(),
+            surges_ended: BTreeSet::new(),
+            wave: None,
+            waiting: None,
         }
     }
 
     pub(super) async fn run(mut self, cancel: CancellationToken) -> Result<DrainReport, DrainError> {
-        let waves = self.course.waves.clone();
-        for wave in &waves {
-            let outcome = self.wave(wave, &cancel).await?;
-            if outcome != DrainOutcome::Completed {
-                self.report.outcome = outcome;
-                self.take_back(&waves).await?;
-                break;
-            }
-        }
-        self.report.finished = self.executor.clock.now();
-        Ok(self.report)
-    }
-
-    /// Takes marks and own cordons off every node that is still there.
-    async fn take_back(&mut self, waves: &[Vec<String>]) -> Result<(), DrainError> {
-        for node in waves.iter().flatten() {
-            if !self.report.removed.contains(node) && !self.report.withdrawn.contains(node) {
-                self.marks.roll_back(node).await?;
-                self.report.rolled_back.insert(node.clone());
-            }
-        }
-        Ok(())
-    }
-
-    async fn wave(
-        &mut self,
-        wave: &[String],
-        cancel: &CancellationToken,
-    ) -> Result<DrainOutcome, DrainError> {
-        let started = self.executor.clock.now();
-        let mut empty_since: Option<Timestamp> = None;
         loop {
-            if cancel.is_cancelled() {
-                return Ok(DrainOutcome::Cancelled);
-            }
             let now = self.executor.clock.now();
             let mut wake = now + SignedDuration::from_secs(30);
             if self.live.is_complete() {
-                self.withdraw().await?;
-                self.settle(now);
-                let open: Vec<String> = wave.iter().filter(|node| self.is_open(node)).cloned().collect();
-                let late = self
-                    .executor
-                    .options
-                    .node_deadline
-                    .map(|limit| later(started, limit));
-                if let Some(late) = late {
-                    wake = wake.min(late.max(now));
-                }
-                let overdue = late.is_some_and(|late| late <= now);
-                let mut left = BTreeSet::new();
-                for node in &open {
-                    if self.work_on(node, overdue, now, &mut wake) {
-                        left.insert(node.clone());
-                    }
-                }
-                if left.is_empty() && self.requests.is_empty() {
-                    let since = *empty_since.get_or_insert(now);
-                    let waiting = self.not_ready();
-                    let attached = open
-                        .iter()
-                        .any(|node| self.live.attachments.values().any(|on| on == node));
-                    let volumes_late = later(since, self.executor.options.volume_deadline);
-                    let replacements_late = later(since, self.executor.options.replacement_deadline);
-                    if waiting.is_empty() && (!attached || volumes_late <= now) {
-                        self.remove(&open).await?;
-                        return Ok(DrainOutcome::Completed);
-                    }
-                    if !waiting.is_empty() && replacements_late <= now {
-                        return Ok(DrainOutcome::ReplacementsNotReady { controllers: waiting });
-                    }
-                    wake = wake.min(if waiting.is_empty() {
-                        volumes_late
-                    } else {
-                        replacements_late
-                    });
+                let stop = self.course.stop || cancel.is_cancelled();
+                let end = if stop {
+                    Some(DrainOutcome::Cancelled)
                 } else {
-                    empty_since = None;
-                    if overdue && self.executor.options.on_deadline == OnDeadline::Stop {
-                        return Ok(DrainOutcome::DeadlineExceeded { nodes: left });
+                    self.pass(now, &mut wake).await?
+                };
+                if let Some(outcome) = end {
+                    if outcome != DrainOutcome::Completed {
+                        self.take_back().await?;
                     }
+                    self.end_surges(|_| true).await?;
+                    self.report.outcome = outcome;
+                    self.report.finished = self.executor.clock.now();
+                    return Ok(self.report);
                 }
             }
-            self.wait(wake, now, cancel).await;
+            self.tell(now);
+            self.wait(wake, now, &cancel).await;
         }
+    }
+
+    /// Does what can be done now. How it ends, if it does.
+    async fn pass(
+        &mut self,
+        now: Timestamp,
+        wake: &mut Timestamp,
+    ) -> Result<Option<DrainOutcome>, DrainError> {
+        self.waiting = None;
+        self.withdraw().await?;
+        self.settle(now);
+        if self.is_unhealthy() {
+            let open = self.open_wave(now);
+            let stop = self.overdue(now, wake) && self.executor.options.on_deadline == OnDeadline::Stop;
+            let nodes = open.into_iter().collect();
+            return Ok(stop.then_some(DrainOutcome::DeadlineExceeded { nodes }));
+        }
+        self.defer(now, wake).await?;
+        self.replan(now, wake).await?;
+        let open = self.open_wave(now);
+        if open.is_empty() {
+            return Ok(Some(DrainOutcome::Completed));
+        }
+        let overdue = self.overdue(now, wake);
+        let may_evict = self.is_in_window(now, wake);
+        if may_evict {
+            self.begin_surges(&open).await?;
+        }
+        let mut left = BTreeSet::new();
+        for node in &open {
+            if self.work_on(node, may_evict, overdue, now, wake) {
+                left.insert(node.clone());
+            }
+        }
+        if !left.is_empty() || !self.requests.is_empty() {
+            if let Some(wave) = &mut self.wave {
+                wave.empty_since = None;
+            }
+            if !overdue || left.is_empty() {
+                return Ok(None);
+            }
+            let leave: BTreeSet<String> = match self.executor.options.on_deadline {
+                OnDeadline::Stop => return Ok(Some(DrainOutcome::DeadlineExceeded { nodes: left })),
+                OnDeadline::Leave => left,
+                // What was deleted and stays all the same is beyond force.
+                OnDeadline::Force { .. } => {
+                    left.into_iter().filter(|node| self.is_stuck(node, now)).collect()
+                }
+            };
+            for node in leave {
+                let pods = self
+                    .remaining(&node)
+                    .map(|((space, name), _)| format!("{space}/{name}"));
+                let why = Left::Deadline { pods: pods.collect() };
+                self.let_go(&node, why).await?;
+                *wake = now;
+            }
+            return Ok(None);
+        }
+        self.finish_wave(&open, now, wake).await
+    }
+
+    /// The nodes are empty: waits for replacements and volumes, and removes them.
+    async fn finish_wave(
+        &mut self,
+        open: &[String],
+        now: Timestamp,
+        wake: &mut Timestamp,
+    ) -> Result<Option<DrainOutcome>, DrainError> {
+        let since = match &mut self.wave {
+            Some(wave) => *wave.empty_since.get_or_insert(now),
+            None => now,
+        };
+        let waiting = self.not_ready();
+        let mut attached = self.live.attachments.values();
+        let attached = attached.any(|on| open.contains(on));
+        let volumes_late = later(since, self.executor.options.volume_deadline);
+        let replacements_late = later(since, self.executor.options.replacement_deadline);
+        if !waiting.is_empty() {
+            if replacements_late <= now {
+                return Ok(Some(DrainOutcome::ReplacementsNotReady { controllers: waiting }));
+            }
+            *wake = (*wake).min(replacements_late);
+            self.waiting = Some(Waiting::Replacements {
+                controllers: waiting.len(),
+            });
+            return Ok(None);
+        }
+        if attached && volumes_late > now {
+            *wake = (*wake).min(volumes_late);
+            self.waiting = Some(Waiting::VolumesAttached);
+            return Ok(None);
+        }
+        // The course goes with the last node, so what it says about surges is carried out before.
+        self.end_unused_surges(open).await?;
+        self.remove(open).await?;
+        self.wave = None;
+        *wake = now;
+        Ok(None)
     }
 
     /// Waits for something to happen, and takes in all that has.
@@ -195,7 +226,8 @@ impl<'e> Session<'e> {
             .unwrap_or_default()
             .max(Duration::from_millis(10));
         tokio::select! {
-            () = cancel.cancelled() => {}
+            // Once it is, there is still to be waited for the first lists.
+            () = cancel.cancelled(), if !cancel.is_cancelled() => {}
             () = tokio::time::sleep(pause) => {}
             Some((key, uid, forced, answer)) = self.requests.next() => self.answered(key, uid, forced, answer),
             Some(seen) = self.events.next() => self.live.take(seen),
@@ -205,301 +237,179 @@ impl<'e> Session<'e> {
         }
     }
 
-    fn mark(&self, node: &str) -> Option<Mark> {
-        self.live.nodes.get(node).and_then(Mark::of)
+    pub(super) fn mark(&self, node: &str) -> Option<&Mark> {
+        let mark = self.live.nodes.get(node)?.mark.as_ref()?;
+        (mark.plan == self.course.plan).then_some(mark)
     }
 
-    /// Whether the node is still there and ours to drain.
-    fn is_open(&self, node: &str) -> bool {
-        self.live.nodes.contains_key(node) && !self.report.withdrawn.contains(node)
+    /// The nodes of the first wave that has any left.
+    fn open_wave(&mut self, now: Timestamp) -> Vec<String> {
+        let here = |node: &&String| self.live.nodes.contains_key(*node);
+        let waves = self.course.waves.iter();
+        let mut open = waves.map(|wave| wave.iter().filter(here).cloned().collect::<Vec<_>>());
+        let open = open.find(|wave| !wave.is_empty()).unwrap_or_default();
+        let same = self
+            .wave
+            .as_ref()
+            .is_some_and(|wave| open.iter().all(|node| wave.nodes.contains(node)));
+        if !same {
+            self.wave = Some(WaveClock {
+                nodes: open.iter().cloned().collect(),
+                started: now,
+                empty_since: None,
+            });
+        }
+        open
+    }
+
+    fn overdue(&self, now: Timestamp, wake: &mut Timestamp) -> bool {
+        let (Some(limit), Some(wave)) = (self.executor.options.node_deadline, &self.wave) else {
+            return false;
+        };
+        let late = later(wave.started, limit);
+        if late > now {
+            *wake = (*wake).min(late);
+        }
+        late <= now
+    }
+
+    /// Whether too many nodes are not Ready to go on.
+    fn is_unhealthy(&mut self) -> bool {
+        let (unready, total) = self.live.unready();
+        let most = self
+            .executor
+            .policy
+            .as_ref()
+            .map_or(25, |policy| policy.max_unready_percent);
+        let over = u64::from(unready) * 100 > u64::from(total) * u64::from(most);
+        if over {
+            self.waiting = Some(Waiting::ClusterUnhealthy { unready, total });
+        }
+        over
+    }
+
+    /// Whether pods may be evicted at this time.
+    fn is_in_window(&mut self, now: Timestamp, wake: &mut Timestamp) -> bool {
+        let (open, until) = match hours(&self.executor.windows, now) {
+            Hours::Open { until } => (true, until),
+            Hours::Closed { until } => (false, until),
+        };
+        if let Some(until) = until {
+            *wake = (*wake).min(until);
+        }
+        if !open {
+            self.waiting = Some(Waiting::WindowClosed { until });
+        }
+        open
     }
 
     /// Lets go of nodes somebody has uncordoned, or taken the mark from.
     async fn withdraw(&mut self) -> Result<(), DrainError> {
-        let nodes: Vec<String> = self.course.waves.iter().flatten().cloned().collect();
+        let nodes: Vec<String> = self.course.nodes().cloned().collect();
         for node in &nodes {
-            let Some(cordoned) = self.live.is_cordoned(node) else {
+            let Some(seen) = self.live.nodes.get(node) else {
                 continue;
             };
-            let mark = self.mark(node).filter(|mark| mark.plan == self.course.plan);
-            let keeps = mark
-                .as_ref()
-                .is_some_and(|mark| cordoned || mark.step == Step::Removing);
-            if !keeps && self.report.withdrawn.insert(node.clone()) {
-                tracing::info!(
-                    node,
-                    plan = self.course.plan,
-                    "the node was taken out of the plan by somebody else"
-                );
-                if mark.is_some() {
-                    self.marks.roll_back(node).await?;
-                }
+            let cordoned = seen.cordoned;
+            let mark = self.mark(node);
+            let keeps = mark.is_some_and(|mark| cordoned || mark.step == Step::Removing);
+            if !keeps {
+                self.let_go(node, Left::TakenBack).await?;
             }
         }
         Ok(())
     }
 
-    /// Evicts what can go now. Whether something is left on the node.
-    fn work_on(&mut self, node: &str, overdue: bool, now: Timestamp, wake: &mut Timestamp) -> bool {
-        // Marks were written before the watch began, so without one the node is not ours.
-        let Some(mark) = self.mark(node) else { return false };
-        let place = |pod: &LivePod| mark.order.get(&pod.uid).copied().unwrap_or(i32::from(pod.system));
-        let pods: Vec<(Key, LivePod)> = self
-            .live
-            .pods_on(node)
-            .filter(|(_, pod)| !pod.bound_to_node && !pod.finished && !mark.leave.contains(&pod.uid))
-            .map(|(key, pod)| (key.clone(), pod.clone()))
-            .collect();
-        if self.live.is_edge_away(node) {
-            for ((namespace, name), _) in &pods {
-                let why = "its edge node is out of reach and runs on".to_owned();
-                self.report.stuck.insert(format!("{namespace}/{name}"), why);
-            }
-            return true;
-        }
-        let Some(first) = pods.iter().map(|(_, pod)| place(pod)).min() else {
-            return false;
-        };
-        let force = match self.executor.options.on_deadline {
-            OnDeadline::Force { max_grace_seconds } if overdue => Some(max_grace_seconds.max(1)),
-            _ => None,
-        };
-        for (key, pod) in &pods {
-            let waits = pod.terminating || force.is_none() && place(pod) > first || self.asked.contains(key);
-            if waits || self.requests.len() >= self.executor.options.requests.max(1) {
+    /// Lets go of nodes whose kubelet is out of reach: nobody would see their pods end.
+    async fn defer(&mut self, now: Timestamp, wake: &mut Timestamp) -> Result<(), DrainError> {
+        let nodes: Vec<String> = self.course.nodes().cloned().collect();
+        for node in &nodes {
+            let removing = self.mark(node).is_some_and(|mark| mark.step == Step::Removing);
+            if removing || !self.live.is_unready(node) {
+                self.unready_since.remove(node);
                 continue;
             }
-            let blocked = self
-                .not_before
-                .get(&pod.uid)
-                .copied()
-                .max(self.quiet_until)
-                .filter(|until| *until > now);
-            if let Some(until) = blocked {
-                *wake = (*wake).min(until);
-                continue;
-            }
-            if let Some(limit) = force {
-                self.send(key, pod, None, Some(limit), now);
-                continue;
-            }
-            match self.verdict(key, pod) {
-                Verdict::Go(budget) => self.send(key, pod, budget, None, now),
-                Verdict::Wait => {}
-                Verdict::Stuck(why) => {
-                    self.report.stuck.insert(format!("{}/{}", key.0, key.1), why);
-                }
+            let since = *self.unready_since.entry(node.clone()).or_insert(now);
+            let patience = later(since, self.executor.options.unready_patience);
+            if self.live.is_edge_away(node) {
+                self.let_go(node, Left::EdgeDisconnected).await?;
+            } else if patience <= now {
+                self.let_go(node, Left::NodeNotReady { since }).await?;
+            } else {
+                *wake = (*wake).min(patience);
             }
         }
-        true
+        Ok(())
     }
 
-    fn verdict(&self, key: &Key, pod: &LivePod) -> Verdict {
-        let budgets = self.live.budgets_of(key, pod);
-        if pod.pending {
-            return Verdict::Go(None);
-        }
-        let (name, budget) = match budgets.as_slice() {
-            [] => return Verdict::Go(None),
-            [one] => one,
-            several => {
-                let names: Vec<&str> = several.iter().map(|((_, name), _)| name.as_str()).collect();
-                return Verdict::Stuck(format!("several budgets select it: {}", names.join(", ")));
-            }
+    /// Pods that are still to leave a node.
+    pub(super) fn remaining(&self, node: &str) -> impl Iterator<Item = (&Key, &LivePod)> {
+        let leave = self.mark(node).map(|mark| &mark.leave);
+        self.live.pods_on(node).filter(move |(_, pod)| {
+            !pod.bound_to_node && !pod.finished && !leave.is_some_and(|leave| leave.contains(&pod.uid))
+        })
+    }
+
+    /// Whether all that is left on a node should have ended long ago.
+    fn is_stuck(&self, node: &str, now: Timestamp) -> bool {
+        self.remaining(node).all(|(_, pod)| pod.is_overdue(now))
+    }
+
+    /// Pods that are still to leave the nodes of the plan.
+    fn pods_left(&self) -> u32 {
+        let pods = self.course.nodes().flat_map(|node| self.remaining(node));
+        u32::try_from(pods.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Tells whoever listens how far it is.
+    fn tell(&self, now: Timestamp) {
+        let Some(sender) = &self.executor.standing else {
+            return;
         };
-        if !budget.fresh {
-            return Verdict::Wait;
+        if !self.live.is_complete() {
+            return;
         }
-        let free = !pod.ready
-            && (budget.always_allow_unhealthy || budget.healthy >= budget.desired && budget.desired > 0);
-        if free {
-            return Verdict::Go(None);
-        }
-        let unseen: Vec<&Sent> = self.sent.values().filter(|sent| sent.budget == **name).collect();
-        // One request at a time: several on one budget contend for its status inside the server.
-        if unseen.iter().any(|sent| sent.answered.is_none()) {
-            return Verdict::Wait;
-        }
-        let pending = i64::try_from(unseen.len()).unwrap_or(i64::MAX);
-        if budget.allowed - pending > 0 {
-            Verdict::Go(Some((*name).clone()))
-        } else {
-            Verdict::Wait
-        }
-    }
-
-    fn send(&mut self, key: &Key, pod: &LivePod, budget: Option<Key>, force: Option<u32>, now: Timestamp) {
-        if let Some(controller) = &pod.controller
-            && !self.baseline.contains_key(controller)
-        {
-            let ready = self.live.ready_of(controller);
-            self.baseline.insert(controller.clone(), ready);
-        }
-        if let Some(budget) = budget {
-            self.sent.insert(
-                key.clone(),
-                Sent {
-                    uid: pod.uid.clone(),
-                    budget,
-                    answered: None,
-                    at: now,
-                },
-            );
-        }
-        self.asked.insert(key.clone());
-        let client = self.client.clone();
-        let (name, uid) = (key.clone(), pod.uid.clone());
-        let limit = self.executor.options.max_grace_seconds.map(i64::from);
-        let grace = limit.map(|limit| pod.grace.min(limit).max(1));
-        let own_grace = u32::try_from(pod.grace).unwrap_or(u32::MAX);
-        self.requests.push(Box::pin(async move {
-            let (namespace, pod) = name.clone();
-            let answer = match force {
-                Some(limit) => delete(client, namespace, pod, uid.clone(), own_grace.min(limit)).await,
-                None => evict(client, namespace, pod, uid.clone(), grace).await,
-            };
-            (name, uid, force.is_some(), answer)
-        }));
-    }
-
-    fn answered(&mut self, key: Key, uid: String, forced: bool, answer: Answer) {
-        let now = self.executor.clock.now();
-        self.asked.remove(&key);
-        let text = format!("{}/{}", key.0, key.1);
-        let mut again = |seconds| {
-            self.not_before
-                .insert(uid.clone(), now + SignedDuration::from_secs(seconds))
+        let left = self.pods_left();
+        let total = self.course.pods.max(left);
+        let here = |node: &String| self.live.nodes.contains_key(node);
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let done = self
+            .course
+            .waves
+            .iter()
+            .take_while(|wave| !wave.iter().any(here))
+            .count();
+        let standing = DrainStanding {
+            plan: self.course.plan.clone(),
+            nodes: self.course.nodes().filter(|node| here(node)).cloned().collect(),
+            wave: count((done + 1).min(self.course.waves.len())),
+            waves: count(self.course.waves.len()),
+            pods_moved: total - left,
+            pods_to_move: total,
+            expected_end: expected_end(self.course.began, now, self.course.seconds, total - left, left),
+            waiting: self.waiting.clone(),
         };
-        match &answer {
-            Answer::Granted => {
-                if forced {
-                    self.report.forced += 1;
-                } else {
-                    self.report.evicted += 1;
-                }
-                self.report.stuck.remove(&text);
-                // Until the watch shows it Terminating it must not be evicted again.
-                again(10);
-                if let Some(sent) = self.sent.get_mut(&key) {
-                    sent.answered = Some(
-                        self.live
-                            .budgets
-                            .get(&sent.budget)
-                            .map_or(0, |budget| budget.version),
-                    );
-                }
-                return;
+        sender.send_if_modified(|before| {
+            // The end moves with every second; alone it is no news.
+            let same = before.as_ref().is_some_and(|before| {
+                DrainStanding {
+                    expected_end: standing.expected_end,
+                    ..before.clone()
+                } == standing
+            });
+            if !same {
+                *before = Some(standing);
             }
-            // The budget may have been charged all the same; its status says so within the time of a leak.
-            Answer::Gone | Answer::Unknown => {
-                again(2);
-                if let Some(sent) = self.sent.get_mut(&key) {
-                    sent.answered = Some(
-                        self.live
-                            .budgets
-                            .get(&sent.budget)
-                            .map_or(0, |budget| budget.version),
-                    );
-                }
-                return;
-            }
-            Answer::NotNow => {
-                self.report.refused += 1;
-                again(5);
-            }
-            Answer::BudgetUnknown => {
-                self.report.refused += 1;
-                again(10);
-            }
-            Answer::NamespaceTerminating => drop(again(2)),
-            Answer::Overloaded => self.quiet_until = Some(now + SignedDuration::from_secs(1)),
-            Answer::Refused(why) => {
-                self.report.stuck.insert(text, why.clone());
-                again(15);
-            }
-        }
-        self.sent.remove(&key);
-    }
-
-    /// Forgets evictions that the status of their budget shows by now.
-    fn settle(&mut self, now: Timestamp) {
-        let live = &self.live;
-        self.sent.retain(|key, sent| {
-            let Some(answered) = sent.answered else {
-                return true;
-            };
-            let Some(budget) = live.budgets.get(&sent.budget) else {
-                return false;
-            };
-            if budget.disrupted.contains(&key.1) || sent.at + LEAK < now {
-                return false;
-            }
-            // The entry is gone again if the controller has seen the pod go; it wrote the status anew for that.
-            let going = live
-                .pods
-                .get(key)
-                .is_none_or(|pod| pod.uid != sent.uid || pod.terminating);
-            !(going && budget.version > answered)
+            !same
         });
     }
 
-    /// Controllers with fewer Ready pods than before the first of theirs was evicted.
-    fn not_ready(&self) -> BTreeSet<String> {
-        self.baseline
-            .iter()
-            .filter(|(controller, before)| {
-                self.live.ready_of(controller) < **before && self.is_known(controller)
-            })
-            .map(|(controller, _)| controller.clone())
-            .collect()
-    }
-
-    /// Whether a controller still has pods: one that was deleted or rolled over is not waited for.
-    fn is_known(&self, controller: &str) -> bool {
-        self.live
-            .pods
-            .values()
-            .any(|pod| pod.controller.as_deref() == Some(controller))
-    }
-
-    async fn remove(&mut self, nodes: &[String]) -> Result<(), DrainError> {
-        for name in nodes {
-            let Some(node) = self.live.nodes.get(name) else {
-                continue;
-            };
-            let machine = Machine::new(
-                name.clone(),
-                node.spec.as_ref().and_then(|spec| spec.provider_id.clone()),
-            );
-            let uid = node.metadata.uid.clone();
-            self.marks.step(name, Step::Removing).await?;
-            let infrastructure = &self.executor.infrastructure;
-            let fault = |error| DrainError::Infrastructure(Box::new(error));
-            // A process before this one may have asked already.
-            if infrastructure.exists(&machine).await.map_err(fault)? {
-                infrastructure.remove(&machine).await.map_err(fault)?;
-            }
-            let params = DeleteParams {
-                preconditions: uid.map(|uid| Preconditions {
-                    uid: Some(uid),
-                    resource_version: None,
-                }),
-                ..DeleteParams::default()
-            };
-            match self.marks.nodes.delete(name, &params).await {
-                Ok(_) => {}
-                // The infrastructure may have deleted it, or a new machine may have its name.
-                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-                Err(error) => return Err(DrainError::api("delete a node")(error)),
-            }
-            self.report.removed.insert(name.clone());
-        }
-        self.baseline.clear();
-        Ok(())
+    pub(super) fn emit(&self, step: &str, progress: Progress) {
+        self.executor.emit(step, progress);
     }
 }
 
-fn later(from: Timestamp, by: Duration) -> Timestamp {
+pub(super) fn later(from: Timestamp, by: Duration) -> Timestamp {
     let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
     from.checked_add(by).unwrap_or(Timestamp::MAX)
 }

@@ -40,6 +40,7 @@ pub use policy::{DrainPolicy, ScaleDown, Target};
 pub use reason::{Blocker, ObjectName, Refusals};
 pub use rule::{DrainAction, DrainPod, DrainRule};
 pub use scale_up::{GroupIncrease, NodeGroup, ScaleUpError, ScaleUpPlan, Unplaced};
+pub(crate) use window::{Hours, hours};
 pub use window::{Window, WindowError};
 
 use self::{
@@ -47,7 +48,6 @@ use self::{
     settle::Outcome,
     stage::Stage,
     view::View,
-    window::{Hours, hours},
 };
 use super::model::{
     Model,

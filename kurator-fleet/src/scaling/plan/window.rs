@@ -88,14 +88,14 @@ impl fmt::Display for Window {
 
 /// What windows say about one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hours {
+pub(crate) enum Hours {
     /// Nodes may be drained, until then.
     Open { until: Option<Timestamp> },
     /// Nodes may not be drained, until then.
     Closed { until: Option<Timestamp> },
 }
 
-pub(super) fn hours(windows: &[Window], now: Timestamp) -> Hours {
+pub(crate) fn hours(windows: &[Window], now: Timestamp) -> Hours {
     let mut at = now.as_second();
     let look = |window: &Window, at: i64| (window.opens, window.runs(at), window.changes(at));
     let mut seen: Vec<(bool, bool, Option<i64>)> = windows.iter().map(|window| look(window, at)).collect();
