@@ -32,8 +32,8 @@ pub use self::{
         AttachedCluster, AttachedClusterSpec, AttachedClusterStatus, DetachPolicy, SecretKeyReference,
     },
     cluster::{
-        Cluster, ClusterInfrastructure, ClusterSpec, ClusterStatus, DrainProgress, PodIdentity,
-        WorkerNodeCount, WorkerNodes,
+        Approval, Cluster, ClusterInfrastructure, ClusterSpec, ClusterStatus, DeadlineAction, DrainProgress,
+        DrainSettings, DrainWindow, PodIdentity, PodIdentityStatus, WorkerNodeCount, WorkerNodes,
     },
     fleet::{
         Fleet, FleetMember, FleetMemberStatus, FleetPlugin, FleetSpec, FleetStatus, GrafanaPlugin,

@@ -10,6 +10,7 @@
 
 mod attached;
 mod clean;
+pub mod cluster;
 mod context;
 mod error;
 mod fleet;
