@@ -368,7 +368,8 @@ async fn somebody_has_to_agree_and_a_process_that_dies_is_continued_and_a_larger
     let cluster = rig
         .until(|cluster| {
             let drain = cluster.status.as_ref().and_then(|status| status.drain.clone());
-            drain.is_some_and(|drain| drain.wave == 1)
+            // Only the held one is left, so no eviction is under way that the death would cut off.
+            drain.is_some_and(|drain| drain.wave == 1 && drain.pods_moved + 1 == drain.pods_to_move)
         })
         .await;
     let victim = cluster.status.unwrap().drain.unwrap().nodes[0].clone();

@@ -43,9 +43,5 @@ async fn small() {
         run.record.instants,
         one_by_one.as_secs_f64(),
     );
-    assert!(
-        run.took * 2 <= one_by_one,
-        "{:?} against {one_by_one:?}",
-        run.took
-    );
+    assert!(run.took <= one_by_one, "{:?} against {one_by_one:?}", run.took);
 }

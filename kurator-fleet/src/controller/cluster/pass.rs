@@ -28,7 +28,9 @@ use crate::scaling::execute::{
     DrainExecutor, DrainOptions, DrainOutcome, DrainStanding, InfrastructureProvider, OnDeadline, WorkerPool,
     observe, passes, plan_id,
 };
-use crate::scaling::{DrainPolicy, Model, Object, PlanError, ScaleDown, ScaleDownPlan, Window, check};
+use crate::scaling::{
+    Blocker, DrainPolicy, Model, Object, PlanError, ScaleDown, ScaleDownPlan, Skipped, Window, check,
+};
 
 /// Without anything happening a cluster is looked at again after that long.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -343,15 +345,20 @@ impl Pass<'_> {
         };
         self.context.options.metrics.record(self.member, &metric);
         if let Some(said) = impossible(&plan) {
-            let soon = plan.skipped.iter().any(|node| node.blockers.iter().all(passes));
-            match plan.blocked_until {
-                Some(until) if said.token == "WindowClosed" => {
+            let passing: Vec<_> = plan
+                .skipped
+                .iter()
+                .filter(|node| node.blockers.iter().all(passes))
+                .collect();
+            match plan.blocked_until.or_else(|| soonest(&passing)) {
+                // It is as it should be, or a budget still counts an eviction that never came to its end.
+                Some(until) if said.token != "ClusterUnhealthy" => {
                     tended.trouble = None;
                     tended.held_until(said.clone(), until);
                 }
                 Some(until) => tended.trouble_until(said.clone(), until),
                 // Such as a budget whose pods have just moved.
-                None if soon => tended.waits(&said, self.now),
+                None if !passing.is_empty() => tended.waits(&said, self.now),
                 None => tended.failed(said.clone(), self.now),
             }
             return Doing::Held(said).into();
@@ -583,6 +590,23 @@ fn working(tended: &Tended) -> Doing {
 fn rolling_back() -> Doing {
     let message = "more nodes are wanted than the plan leaves, so it is given up";
     Doing::Working(Said::new("RollingBack", message))
+}
+
+/// When the first of these nodes has nothing any more that keeps it, if that can be told.
+fn soonest(passing: &[&Skipped]) -> Option<Timestamp> {
+    let until = |blocker: &Blocker| match blocker {
+        Blocker::BudgetExhausted { until, .. } => *until,
+        _ => None,
+    };
+    let of_node = |node: &&Skipped| {
+        node.blockers
+            .iter()
+            .map(until)
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .max()
+    };
+    passing.iter().filter_map(of_node).min()
 }
 
 /// Why a plan removes nothing, if so.

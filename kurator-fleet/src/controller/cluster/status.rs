@@ -111,6 +111,7 @@ pub(super) fn cluster_status(cluster: &Cluster, known: &Known, now: Timestamp) -
                 ready: counts.ready,
             })
             .or(before.worker_nodes),
+        cluster_uid: before.cluster_uid,
         drain: known.standing.as_ref().map(progress),
         pod_identity,
     }

@@ -107,6 +107,10 @@ impl<'e> Session<'e> {
                     self.pass(now, &mut wake).await?
                 };
                 if let Some(outcome) = end {
+                    // A request that is dropped may have charged its budget and evict nobody, for two minutes.
+                    while let Some((key, uid, forced, answer)) = self.requests.next().await {
+                        self.answered(key, uid, forced, answer);
+                    }
                     if outcome != DrainOutcome::Completed {
                         self.take_back().await?;
                     }
