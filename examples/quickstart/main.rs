@@ -2,9 +2,11 @@
 //!
 //! A fleet of two members in memory takes `examples/manifests/distribution.yaml`. The terminal shows the fleet, where
 //! every replica went and why, what the override changed, the warning that it breaks the planned total, and what would
-//! happen without one of the clusters. Then the fleet is backed up at one instant and restored.
+//! happen without one of the clusters. Then nodes are taken away from the other one, and the fleet is backed up at one
+//! instant and restored.
 
 mod backup;
+mod drain;
 mod manifests;
 
 use std::collections::BTreeMap;
@@ -124,6 +126,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ready += here;
     }
     println!("  {ready} of {replicas} ready in the fleet");
+
+    drain::drain(&members.member(&"cluster-prod".parse()?)?)?;
 
     println!("\nA backup of both members at one instant");
     let clusters: Vec<_> = fleet.clusters().map(|cluster| cluster.name.clone()).collect();
