@@ -106,6 +106,34 @@ fn everything_is_built_once_and_found_ever_after() {
 }
 
 #[test]
+fn velero_is_a_group_of_its_own_with_a_main_of_ours_and_a_plugin_alone_in_its_folder() {
+    // Builds only where the main of ours is, if the package is the folder itself.
+    let rig = Rig::new(
+        "for last; do :; done; [ \"$last\" != . ] || [ -f main.go ] || exit 1; echo program >\"$2\"",
+    );
+    for version in ["v1", "v2alpha1"] {
+        let folder = rig.path(&format!("kwok/config/crd/{version}/bases"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("backups.yaml"), "kind: CustomResourceDefinition").unwrap();
+    }
+    fs::write(rig.path("kwok/config/crd/v1/crds.go"), "package crds").unwrap();
+    let components = Components::ensure_in(&rig.settings(), &[Group::Velero], &mut |_| {}).unwrap();
+    let names = components.binaries().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names, ["velero", "velero-plugin-for-aws", "versitygw"]);
+    let definitions = components.files("velero-crds").unwrap();
+    assert!(definitions.join("v1/bases/backups.yaml").is_file());
+    assert!(definitions.join("v2alpha1/bases/backups.yaml").is_file());
+    assert!(!definitions.join("v1/crds.go").exists());
+    let plugins = components
+        .binary("velero-plugin-for-aws")
+        .unwrap()
+        .parent()
+        .unwrap();
+    assert_eq!(fs::read_dir(plugins).unwrap().count(), 1);
+    assert!(!rig.path("cache/kubernetes").exists());
+}
+
+#[test]
 fn those_who_start_together_build_once() {
     let rig = Rig::new(BUILDS);
     thread::scope(|scope| {

@@ -11,14 +11,17 @@ mod tree;
 
 use std::process::ExitCode;
 
+use kurator_envtest::components::Group;
+
 const USAGE: &str = "\
 cargo xtask <task>
 
   test [--full] [--scale]   all tests; plain needs only the Kubernetes components
-      --full                also verifies the packages and runs the test targets named full_*
+      --full                also verifies the packages and runs the test targets named full_*, some of them
+                            with real Velero servers, which are built on first use
       --scale               also runs the test targets named scale_*, which print measured figures
   crds [--check]            write deploy/crds from the types, or fail if they drifted
-  envtest                   build the components that the tests run, and say where they are
+  envtest [--full]          build the components that the tests run, and say where they are
 ";
 
 fn main() -> ExitCode {
@@ -27,7 +30,11 @@ fn main() -> ExitCode {
     let outcome = match args.first().map(String::as_str) {
         Some("test") => plan::Selection::parse(rest).and_then(plan::test),
         Some("crds") => return crds::run(rest.to_vec()),
-        Some("envtest") if rest.is_empty() => steps::build_components(),
+        Some("envtest") => match rest {
+            [] => steps::build_components(&[Group::Kubernetes]),
+            [flag] if flag == "--full" => steps::build_components(Group::ALL),
+            _ => Err(USAGE.to_owned()),
+        },
         _ => Err(USAGE.to_owned()),
     };
     match outcome {

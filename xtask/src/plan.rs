@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kurator_envtest::components::Group;
+
 use crate::run::Outcome;
 use crate::steps;
 
@@ -27,6 +29,15 @@ impl Selection {
             }
         }
         Ok(selection)
+    }
+
+    /// The programs that its tests start: a plain run has none that start Velero.
+    pub(crate) fn groups(self) -> Vec<Group> {
+        if self.full || self.scale {
+            Group::ALL.to_vec()
+        } else {
+            vec![Group::Kubernetes]
+        }
     }
 }
 
@@ -66,7 +77,7 @@ const STEPS: &[Step] = &[
     step("custom resource definitions match the types", steps::crds),
     step("documentation", steps::documentation),
     step("tests are built", steps::build_tests),
-    step("components of the test fleet", steps::wait_for_components),
+    step("components of the test fleet", steps::control_planes),
     step(
         "unit, property and control plane tests, benches once, every example",
         steps::tests,
@@ -75,11 +86,16 @@ const STEPS: &[Step] = &[
     step("quickstart ends by itself", steps::quickstart),
     step("a project outside the workspace", steps::outside::builds_and_runs),
     flagged("--full", "packages", steps::packages),
+    flagged(
+        "--full",
+        "tests named full_*, with real Velero servers",
+        steps::full_runs,
+    ),
     flagged("--scale", "large runs", steps::large_runs),
 ];
 
 pub(crate) fn test(selection: Selection) -> Outcome {
-    steps::start_components()?;
+    steps::start_components(selection.groups())?;
     let wanted = |flag: &str| (flag == "--full" && selection.full) || (flag == "--scale" && selection.scale);
     let (now, later): (Vec<&Step>, Vec<&Step>) = STEPS
         .iter()

@@ -9,8 +9,10 @@ use std::process::{ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
 
-pub(crate) use components::{build_components, start_components, wait_for_components};
+pub(crate) use components::{build_components, start_components};
 pub(crate) use stopwatch::Stopwatch;
+
+use kurator_envtest::components::Group;
 
 use crate::run::{Outcome, cargo, run};
 
@@ -79,6 +81,10 @@ pub(crate) fn documentation() -> Outcome {
     ]))
 }
 
+pub(crate) fn control_planes() -> Outcome {
+    components::wait_for(Group::Kubernetes)
+}
+
 pub(crate) fn build_tests() -> Outcome {
     run(cargo().args([
         "test",
@@ -135,11 +141,16 @@ pub(crate) fn packages() -> Outcome {
             "--exclude",
             "xtask",
         ])
-        .args(["--allow-dirty", "--locked"]))?;
+        .args(["--allow-dirty", "--locked"]))
+}
+
+pub(crate) fn full_runs() -> Outcome {
+    components::wait_for(Group::Velero)?;
     run_named(targets::FULL)
 }
 
 pub(crate) fn large_runs() -> Outcome {
+    components::wait_for(Group::Velero)?;
     run_named(targets::SCALE)
 }
 

@@ -1,3 +1,6 @@
+mod kubernetes;
+mod velero;
+
 use std::{fmt, time::Duration};
 
 use super::Error;
@@ -8,16 +11,19 @@ use super::Error;
 pub enum Group {
     /// etcd, kube-apiserver, kube-controller-manager, kube-scheduler, and KWOK with its stage files.
     Kubernetes,
+    /// The Velero server with its definitions, its plug-in for S3, and versitygw, an S3 server on a folder.
+    Velero,
 }
 
 impl Group {
     /// Every group there is.
-    pub const ALL: &'static [Self] = &[Self::Kubernetes];
+    pub const ALL: &'static [Self] = &[Self::Kubernetes, Self::Velero];
 
     /// Name of the group, as it appears in the cache and on command lines.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kubernetes => "kubernetes",
+            Self::Velero => "velero",
         }
     }
 
@@ -32,7 +38,8 @@ impl Group {
 
     pub(super) fn modules(self) -> &'static [Module] {
         match self {
-            Self::Kubernetes => KUBERNETES,
+            Self::Kubernetes => kubernetes::MODULES,
+            Self::Velero => velero::MODULES,
         }
     }
 }
@@ -79,76 +86,6 @@ pub(super) struct Files {
     /// Only files that end so.
     pub(super) suffix: &'static str,
 }
-
-/// Without these the programs call themselves v0.0.0, and clients that look at the version go wrong.
-const KUBERNETES_LDFLAGS: &str = "-X k8s.io/component-base/version.gitVersion=v1.37.2 \
-     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";
-
-const KUBERNETES: &[Module] = &[
-    Module {
-        name: "kubernetes",
-        version: "v1.37.2",
-        go_mod: include_str!("../../components/kubernetes/go.mod"),
-        go_sum: include_str!("../../components/kubernetes/go.sum"),
-        sources: &[],
-        binaries: &[
-            Binary {
-                name: "etcd",
-                package: "go.etcd.io/etcd/server/v3",
-                version: "v3.7.3",
-                flags: &[],
-                ldflags: "",
-                seconds: 60,
-            },
-            Binary {
-                name: "kube-apiserver",
-                package: "k8s.io/kubernetes/cmd/kube-apiserver",
-                version: "v1.37.2",
-                flags: &[],
-                ldflags: KUBERNETES_LDFLAGS,
-                seconds: 300,
-            },
-            Binary {
-                name: "kube-controller-manager",
-                package: "k8s.io/kubernetes/cmd/kube-controller-manager",
-                version: "v1.37.2",
-                flags: &[],
-                ldflags: KUBERNETES_LDFLAGS,
-                seconds: 100,
-            },
-            Binary {
-                name: "kube-scheduler",
-                package: "k8s.io/kubernetes/cmd/kube-scheduler",
-                version: "v1.37.2",
-                flags: &[],
-                ldflags: KUBERNETES_LDFLAGS,
-                seconds: 10,
-            },
-        ],
-        files: &[],
-    },
-    Module {
-        name: "kwok",
-        version: "v0.8.0",
-        go_mod: include_str!("../../components/kwok/go.mod"),
-        go_sum: include_str!("../../components/kwok/go.sum"),
-        sources: &[],
-        binaries: &[Binary {
-            name: "kwok",
-            package: "sigs.k8s.io/kwok/cmd/kwok",
-            version: "v0.8.0",
-            flags: &[],
-            ldflags: "",
-            seconds: 120,
-        }],
-        files: &[Files {
-            name: "kwok-stages",
-            module: "sigs.k8s.io/kwok",
-            from: "kustomize/stage",
-            suffix: ".yaml",
-        }],
-    },
-];
 
 pub(super) fn find(name: &str) -> Result<(Group, &'static Module, &'static Binary), Error> {
     Group::ALL
