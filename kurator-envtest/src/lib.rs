@@ -11,5 +11,5 @@ mod fleet;
 #[cfg(feature = "fleet")]
 pub use fleet::{
     Account, Controllers, Cut, Delay, Error, Fleet, FleetBuilder, Link, Loss, Member, MemberSpec, Nodes,
-    Part, Pods, Startup,
+    ObjectStore, Part, Pods, Startup, Velero,
 };

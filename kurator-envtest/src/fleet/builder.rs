@@ -10,7 +10,10 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{Error, Fleet, Member, MemberSpec, credentials::random, start::Starting, supervisor::Supervisor};
+use super::{
+    Error, Fleet, Member, MemberSpec, ObjectStore, credentials::random, start::Starting,
+    supervisor::Supervisor,
+};
 use crate::components::{Components, Settings};
 
 /// More at once only makes each of them slower.
@@ -80,16 +83,20 @@ impl FleetBuilder {
         let folder = env::temp_dir().join(format!("kurator-envtest-{}", random(6)?));
         let folder = path::absolute(&folder).map_err(Error::io("name", folder))?;
         let supervisor = Arc::new(Supervisor::start(&folder).map_err(|source| Error::Watchdog { source })?);
-        let members = self.start_members(&supervisor, specs).await?;
-        Ok(Fleet::new(members, supervisor, self))
+        let mut store = None;
+        let members = self.start_members(&supervisor, &mut store, specs).await?;
+        Ok(Fleet::new(members, supervisor, store, self))
     }
 
     pub(super) async fn start_members(
         &self,
         supervisor: &Arc<Supervisor>,
+        store: &mut Option<ObjectStore>,
         specs: Vec<MemberSpec>,
     ) -> Result<Vec<Member>, Error> {
         let components = Arc::new(self.find_components(&specs).await?);
+        self.start_store(supervisor, store, &components, &specs).await?;
+        let access = store.as_ref().map(|store| store.access().clone());
         stream::iter(specs)
             .map(|spec| {
                 let starting = Starting {
@@ -98,12 +105,34 @@ impl FleetBuilder {
                     supervisor: Arc::clone(supervisor),
                     patience: self.patience,
                     logs: self.logs.clone(),
+                    store: access.clone(),
                 };
                 starting.run()
             })
             .buffered(STARTED_AT_ONCE)
             .try_collect()
             .await
+    }
+
+    /// The store of the fleet, if one of these needs it and there is none yet, with their buckets.
+    async fn start_store(
+        &self,
+        supervisor: &Arc<Supervisor>,
+        store: &mut Option<ObjectStore>,
+        components: &Components,
+        specs: &[MemberSpec],
+    ) -> Result<(), Error> {
+        for velero in specs.iter().filter_map(|spec| spec.velero.as_ref()) {
+            if store.is_none() {
+                let supervisor = Arc::clone(supervisor);
+                let logs = self.logs.as_deref();
+                *store = Some(ObjectStore::start(supervisor, components, logs, self.patience).await?);
+            }
+            if let Some(store) = store {
+                store.create_bucket(&velero.bucket)?;
+            }
+        }
+        Ok(())
     }
 
     /// [`FleetBuilder::start`] for a test without a runtime.
@@ -120,11 +149,7 @@ impl FleetBuilder {
             None => Settings::from_env(),
         };
         let settings = settings.map_err(|source| Error::Components { source })?;
-        let mut names = specs
-            .iter()
-            .flat_map(MemberSpec::parts)
-            .map(|part| part.name())
-            .collect::<Vec<_>>();
+        let mut names = specs.iter().flat_map(MemberSpec::programs).collect::<Vec<_>>();
         names.sort_unstable();
         names.dedup();
         tokio::task::spawn_blocking(move || {

@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Controllers, Error, MemberSpec, Part, credentials::Credentials, nodes::SILENT, spec::Kwok};
+use super::{
+    Controllers, Error, MemberSpec, Part, Velero, credentials::Credentials, nodes::SILENT, spec::Kwok,
+};
 use crate::components::Components;
 
 /// Stage folders of KWOK that make nodes Ready and keep their leases.
@@ -17,6 +19,8 @@ pub(super) struct Layout<'a> {
     pub(super) folder: &'a Path,
     pub(super) credentials: &'a Credentials,
     pub(super) components: &'a Components,
+    /// Where KWOK answers to `exec`, if it does.
+    pub(super) exec_port: u16,
 }
 
 impl Layout<'_> {
@@ -36,8 +40,10 @@ impl Layout<'_> {
             Part::Etcd => self.etcd(),
             Part::Kwok => self.kwok()?,
             Part::Scheduler => self.scheduler(),
+            Part::Velero => self.velero()?,
         };
-        if part != Part::Etcd && part != Part::Kwok && !self.spec.feature_gates.is_empty() {
+        let gated = matches!(part, Part::ApiServer | Part::ControllerManager | Part::Scheduler);
+        if gated && !self.spec.feature_gates.is_empty() {
             let gates = self
                 .spec
                 .feature_gates
@@ -50,6 +56,36 @@ impl Layout<'_> {
             args.push(flag.clone());
         }
         Ok(args)
+    }
+
+    /// What a part is told by its environment.
+    pub(super) fn env(&self, part: Part) -> Vec<(String, String)> {
+        if part != Part::Velero {
+            return Vec::new();
+        }
+        let pairs = [
+            ("AWS_SHARED_CREDENTIALS_FILE", self.path("velero-credentials")),
+            ("KUBECONFIG", self.inner_kubeconfig().display().to_string()),
+            ("TMPDIR", self.path("velero-tmp")),
+            ("VELERO_NAMESPACE", Velero::NAMESPACE.to_owned()),
+        ];
+        pairs.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    fn velero(&self) -> Result<Vec<String>, Error> {
+        let plugin = self
+            .components
+            .binary("velero-plugin-for-aws")
+            .map_err(|source| Error::Components { source })?;
+        let plugins = plugin.parent().unwrap_or(plugin);
+        Ok(vec![
+            "server".into(),
+            format!("--namespace={}", Velero::NAMESPACE),
+            format!("--plugin-dir={}", plugins.display()),
+            "--metrics-address=127.0.0.1:0".into(),
+            // None.
+            "--profiler-address=".into(),
+        ])
     }
 
     /// Unix sockets: no port to lose, and no other API server can get at the data.
@@ -137,14 +173,19 @@ impl Layout<'_> {
         let config = self.folder.join("kwok.yaml");
         let kwok = self.spec.kwok.clone().unwrap_or_default();
         fs::write(&config, self.kwok_config(&kwok)?).map_err(Error::io("write", &config))?;
-        Ok(vec![
+        let mut args = vec![
             format!("--kubeconfig={}", self.inner_kubeconfig().display()),
             format!("--config={}", config.display()),
             "--manage-all-nodes=false".into(),
             // The API server tells KWOK that a node is deleted when it no longer matches.
             format!("--manage-nodes-with-label-selector=!{SILENT}"),
             "--node-lease-duration-seconds=40".into(),
-        ])
+        ];
+        if kwok.exec {
+            args.push("--node-ip=127.0.0.1".into());
+            args.push(format!("--node-port={}", self.exec_port));
+        }
+        Ok(args)
     }
 
     fn kwok_config(&self, kwok: &Kwok) -> Result<String, Error> {
@@ -172,6 +213,13 @@ impl Layout<'_> {
                     documents.push(fs::read_to_string(&path).map_err(Error::io("read", &path))?);
                 }
             }
+        }
+        if kwok.exec {
+            documents.push(format!(
+                "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: ClusterExec\nmetadata: {{name: envtest}}\n\
+                 spec: {{execs: [{{local: {{workDir: {}}}}}]}}",
+                self.path("exec")
+            ));
         }
         documents.extend(kwok.config.iter().cloned());
         Ok(documents.join("\n---\n"))

@@ -83,6 +83,9 @@ pub enum Error {
         /// The name given.
         member: String,
     },
+    /// No member of the fleet has Velero, so nothing was started that keeps objects.
+    #[error("the fleet has no object store: give one of its members Velero in its MemberSpec")]
+    NoObjectStore,
     /// The member was started without that part.
     #[error("member {member} has no {part}: ask for it in its MemberSpec")]
     NoSuchPart {
@@ -90,6 +93,25 @@ pub enum Error {
         member: String,
         /// The part asked for.
         part: Part,
+    },
+    /// The object store of the fleet cannot be started, signalled or reached.
+    #[error("failed to {action} the object store of the fleet")]
+    ObjectStore {
+        /// What was tried.
+        action: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The object store of the fleet ended although nobody stopped it.
+    #[error("the object store of the fleet ended ({status}); its log {} ends:\n{tail}", .log.display())]
+    ObjectStoreExited {
+        /// How it ended.
+        status: String,
+        /// Its log file, removed with the fleet.
+        log: PathBuf,
+        /// The last lines of it.
+        tail: String,
     },
     /// A process cannot be started, signalled or waited for.
     #[error("failed to {action} {part} of member {member}")]
@@ -149,6 +171,10 @@ impl Error {
             action,
             source: source.into(),
         }
+    }
+
+    pub(super) fn store(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::ObjectStore { action, source }
     }
 
     pub(super) fn certificate<E: Into<Source>>(member: &str) -> impl Fn(E) -> Self {

@@ -11,6 +11,7 @@ use kube::{Client, Config};
 use super::{
     Error, Link, MemberSpec, Part,
     credentials::{Context, Credentials, kubeconfig},
+    store::Access,
     supervisor::{ProcessId, Supervisor},
 };
 use crate::components::Components;
@@ -23,7 +24,11 @@ pub struct Member {
     pub(super) logs: PathBuf,
     /// Of the API server itself.
     pub(super) port: u16,
+    /// Where KWOK answers to `exec`; 0 without.
+    pub(super) exec_port: u16,
     pub(super) link: Link,
+    /// To the object store of the fleet, if it has one.
+    pub(super) store: Option<Access>,
     pub(super) credentials: Credentials,
     pub(super) components: Arc<Components>,
     pub(super) supervisor: Arc<Supervisor>,
@@ -40,7 +45,7 @@ pub struct Startup {
     pub versions: BTreeMap<Part, String>,
     /// From the start until the API server answered `/readyz` and the first namespaces existed.
     pub control_plane: Duration,
-    /// From the start until all nodes were Ready.
+    /// From the start until all nodes were Ready and the storage location of Velero was Available.
     pub complete: Duration,
     /// Ports that turned out to be taken.
     pub ports_refused: u32,
@@ -100,6 +105,12 @@ impl Member {
     /// [`Member::kubeconfig`] as a file, for `kubectl --kubeconfig`; gone with the fleet.
     pub fn kubeconfig_file(&self) -> PathBuf {
         self.folder.join("kubeconfig")
+    }
+
+    /// Where commands run that are executed in pods of the member, with [`crate::MemberSpec::with_exec`]; gone
+    /// with the fleet.
+    pub fn exec_folder(&self) -> PathBuf {
+        self.folder.join("exec")
     }
 
     /// What runs and how long it took to start.

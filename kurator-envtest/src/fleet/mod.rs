@@ -13,7 +13,9 @@ mod part;
 mod running;
 mod spec;
 mod start;
+mod store;
 mod supervisor;
+mod velero;
 mod wait;
 
 pub use self::{
@@ -26,4 +28,6 @@ pub use self::{
     part::Part,
     running::Fleet,
     spec::{Controllers, MemberSpec, Pods},
+    store::ObjectStore,
+    velero::Velero,
 };

@@ -203,7 +203,7 @@ impl Member {
     }
 
     /// The first part that ends by itself.
-    async fn exited(&self) -> Error {
+    pub(super) async fn exited(&self) -> Error {
         loop {
             if let Err(error) = self.check() {
                 return error;

@@ -14,6 +14,8 @@ pub enum Part {
     Kwok,
     /// Binds pods to nodes.
     Scheduler,
+    /// Backs up and restores, with its plug-ins.
+    Velero,
 }
 
 impl Part {
@@ -25,6 +27,7 @@ impl Part {
             Self::Etcd => "etcd",
             Self::Kwok => "kwok",
             Self::Scheduler => "kube-scheduler",
+            Self::Velero => "velero",
         }
     }
 }

@@ -1,7 +1,8 @@
 use std::{fs, io, path::Path, sync::Arc};
 
 use super::{
-    Error, FleetBuilder, Member, MemberSpec, builder, credentials::kubeconfig, supervisor::Supervisor,
+    Error, FleetBuilder, Member, MemberSpec, ObjectStore, builder, credentials::kubeconfig,
+    supervisor::Supervisor,
 };
 
 /// Running members. Dropping it kills every process of theirs and removes their folder; so does the end of the
@@ -10,14 +11,21 @@ use super::{
 pub struct Fleet {
     members: Vec<Member>,
     supervisor: Arc<Supervisor>,
+    store: Option<ObjectStore>,
     builder: FleetBuilder,
 }
 
 impl Fleet {
-    pub(super) fn new(members: Vec<Member>, supervisor: Arc<Supervisor>, builder: FleetBuilder) -> Self {
+    pub(super) fn new(
+        members: Vec<Member>,
+        supervisor: Arc<Supervisor>,
+        store: Option<ObjectStore>,
+        builder: FleetBuilder,
+    ) -> Self {
         Self {
             members,
             supervisor,
+            store,
             builder,
         }
     }
@@ -49,8 +57,11 @@ impl Fleet {
     pub async fn add(&mut self, spec: MemberSpec) -> Result<&Member, Error> {
         let name = spec.name().to_owned();
         builder::check(&self.members, std::slice::from_ref(&spec))?;
-        self.members
-            .extend(self.builder.start_members(&self.supervisor, vec![spec]).await?);
+        let started = self
+            .builder
+            .start_members(&self.supervisor, &mut self.store, vec![spec])
+            .await?;
+        self.members.extend(started);
         self.member(&name)
     }
 
@@ -68,6 +79,14 @@ impl Fleet {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Where the Velero servers of the members keep their backups.
+    ///
+    /// # Errors
+    /// [`Error::NoObjectStore`] when no member ever had Velero.
+    pub fn object_store(&self) -> Result<&ObjectStore, Error> {
+        self.store.as_ref().ok_or(Error::NoObjectStore)
     }
 
     /// A kubeconfig with all rights and a context for each member, under its name.

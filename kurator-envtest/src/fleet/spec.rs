@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{Error, Nodes, Part};
+use super::{Error, Nodes, Part, Velero};
 
 /// How fast the controller manager of a member works.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -57,10 +57,13 @@ pub struct MemberSpec {
     pub(super) runtime_config: Vec<String>,
     pub(super) flags: BTreeMap<Part, Vec<String>>,
     pub(super) port: Option<u16>,
+    pub(super) velero: Option<Velero>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kwok {
+    /// Whether pods of its nodes execute commands.
+    pub(super) exec: bool,
     pub(super) nodes: Vec<Nodes>,
     pub(super) config: Vec<String>,
     pub(super) without: Vec<String>,
@@ -79,6 +82,7 @@ impl MemberSpec {
             runtime_config: Vec::new(),
             flags: BTreeMap::new(),
             port: None,
+            velero: None,
         }
     }
 
@@ -111,10 +115,23 @@ impl MemberSpec {
         self
     }
 
-    /// Run KWOK with a further document of its configuration: a `Stage`, or a `ClusterExec` so that `exec` into
-    /// pods runs real commands.
+    /// Run KWOK with a further document of its configuration, such as a `Stage`.
     pub fn with_kwok_config(mut self, yaml: impl Into<String>) -> Self {
         self.kwok.get_or_insert_default().config.push(yaml.into());
+        self
+    }
+
+    /// Run KWOK so that `exec` into a pod runs the command, as a process on this machine in the folder
+    /// [`crate::Member::exec_folder`], which all pods of the member share. Hooks of Velero run so.
+    pub fn with_exec(mut self) -> Self {
+        self.kwok.get_or_insert_default().exec = true;
+        self
+    }
+
+    /// Run a Velero server. The member is complete when its storage location is Available. The object store it
+    /// needs is one for the fleet: [`crate::Fleet::object_store`].
+    pub fn with_velero(mut self, velero: Velero) -> Self {
+        self.velero = Some(velero);
         self
     }
 
@@ -162,9 +179,20 @@ impl MemberSpec {
             self.controllers.map(|_| Part::ControllerManager),
             self.scheduler.then_some(Part::Scheduler),
             self.kwok.as_ref().map(|_| Part::Kwok),
+            self.velero.as_ref().map(|_| Part::Velero),
         ]
         .into_iter()
         .flatten()
+    }
+
+    /// Names of all programs it needs, beyond those of its parts too.
+    pub(super) fn programs(&self) -> impl Iterator<Item = &'static str> {
+        let beside = self
+            .velero
+            .as_ref()
+            .map(|_| ["velero-plugin-for-aws", "versitygw"]);
+        let parts = self.parts().map(Part::name);
+        parts.chain(beside.into_iter().flatten())
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {

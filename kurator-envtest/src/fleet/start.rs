@@ -12,20 +12,24 @@ use std::{
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep},
+};
 
 use super::{
     Error, Link, Member, MemberSpec, Nodes, Part, Startup,
     builder::say,
     control_plane::Layout,
     credentials::{Credentials, kubeconfig},
+    store::Access,
     supervisor::{Launch, Supervisor},
 };
 use crate::components::Components;
 
 const POLL: Duration = Duration::from_millis(25);
 /// Ports that may turn out to be taken before we give up.
-const PORTS_TRIED: u32 = 8;
+pub(super) const PORTS_TRIED: u32 = 8;
 /// Bytes of a log that an error shows.
 const TAIL: u64 = 2000;
 
@@ -37,6 +41,7 @@ pub(super) struct Starting {
     pub(super) patience: Duration,
     /// Where logs are kept beyond the fleet.
     pub(super) logs: Option<PathBuf>,
+    pub(super) store: Option<Access>,
 }
 
 impl Starting {
@@ -62,7 +67,9 @@ impl Starting {
             folder,
             logs,
             port: 0,
+            exec_port: 0,
             link,
+            store: self.store,
             credentials,
             components: self.components,
             supervisor: self.supervisor,
@@ -89,13 +96,23 @@ impl Member {
         self.link.forward_to(self.port);
         self.startup.control_plane = started.elapsed();
         write(&self.kubeconfig_file(), &self.kubeconfig())?;
-        for part in [Part::ControllerManager, Part::Scheduler, Part::Kwok] {
+        for part in [Part::ControllerManager, Part::Scheduler] {
             if self.spec.parts().any(|asked| asked == part) {
                 self.run(part)?;
             }
         }
+        if self.spec.kwok.is_some() {
+            self.start_kwok().await?;
+        }
+        if let (Some(velero), Some(store)) = (self.spec.velero.clone(), self.store.clone()) {
+            self.prepare_velero(&velero, &store).await?;
+            self.run(Part::Velero)?;
+        }
         for nodes in nodes {
             self.create_nodes(nodes).await?;
+        }
+        if self.spec.velero.is_some() {
+            self.wait_until_location_is_available().await?;
         }
         self.check()?;
         self.startup.complete = started.elapsed();
@@ -135,6 +152,48 @@ impl Member {
         }
     }
 
+    async fn start_kwok(&mut self) -> Result<(), Error> {
+        if !self.spec.kwok.as_ref().is_some_and(|kwok| kwok.exec) {
+            return self.run(Part::Kwok);
+        }
+        let folder = self.exec_folder();
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        for tried in 0..=PORTS_TRIED {
+            self.exec_port = free_port().map_err(self.failed(Part::Kwok, "find a port for"))?;
+            self.run(Part::Kwok)?;
+            match self.wait_until_exec_works().await {
+                Err(Error::Exited { tail, .. })
+                    if tail.contains("address already in use") && tried < PORTS_TRIED =>
+                {
+                    self.startup.ports_refused += 1;
+                }
+                other => return other,
+            }
+        }
+        Ok(())
+    }
+
+    /// Until KWOK listens for the API server. Who asks may have been connected to another process: KWOK says
+    /// so by its end.
+    async fn wait_until_exec_works(&self) -> Result<(), Error> {
+        let started = Instant::now();
+        loop {
+            let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, self.exec_port)).await;
+            self.check_alive(Part::Kwok)?;
+            if connected.is_ok() {
+                return Ok(());
+            }
+            if started.elapsed() > self.patience {
+                return Err(Error::Timeout {
+                    member: self.name().into(),
+                    waited_for: format!("{} listens for commands", Part::Kwok),
+                    after: self.patience,
+                });
+            }
+            sleep(POLL).await;
+        }
+    }
+
     /// Starts a part and notes its version.
     fn run(&mut self, part: Part) -> Result<(), Error> {
         self.spawn(part)?;
@@ -151,11 +210,13 @@ impl Member {
             folder: &self.folder,
             credentials: &self.credentials,
             components: &self.components,
+            exec_port: self.exec_port,
         };
         let args = layout.args(part, self.port)?;
         let launch = Launch {
             program: self.program(part)?,
             args: &args,
+            env: &layout.env(part),
             folder: &self.folder,
             log: &self.log_file(part),
         };
@@ -251,7 +312,7 @@ fn version_in(output: &str) -> &str {
         .unwrap_or("of unknown version")
 }
 
-fn free_port() -> io::Result<u16> {
+pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
@@ -259,7 +320,7 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     fs::write(path, text).map_err(Error::io("write", path))
 }
 
-fn tail(path: &Path) -> io::Result<String> {
+pub(super) fn tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
@@ -283,6 +344,7 @@ mod tests {
             version_in("kwok version v0.8.0 go1.26.8 (linux/amd64)\n"),
             "v0.8.0"
         );
+        assert_eq!(version_in("velero v1.18.3\n"), "v1.18.3");
         assert_eq!(version_in(""), "of unknown version");
     }
 }

@@ -67,6 +67,7 @@ pub(super) struct ProcessId(u32);
 pub(super) struct Launch<'a> {
     pub(super) program: &'a Path,
     pub(super) args: &'a [String],
+    pub(super) env: &'a [(String, String)],
     pub(super) folder: &'a Path,
     pub(super) log: &'a Path,
 }
@@ -131,6 +132,7 @@ impl Supervisor {
             // No part may read a configuration of the user.
             .env("HOME", launch.folder)
             .env_remove("KUBECONFIG")
+            .envs(launch.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::from(OwnedFd::from(pipe)))
             .stdout(log.try_clone()?)
             .stderr(log)
