@@ -1,11 +1,11 @@
 //! `examples/distribute.rs` and `examples/operator.rs`, run as they are.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod example;
 mod storefront;
 
 use std::{
     io::{BufRead, BufReader},
-    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -23,9 +23,9 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn start(example: &str, arguments: &[&str], fleet: &Storefront) -> Self {
+    fn start(name: &str, arguments: &[&str], fleet: &Storefront) -> Self {
         let hub = fleet.member("hub").kubeconfig_file();
-        let mut command = Command::new(binary(example));
+        let mut command = Command::new(example::binary(name));
         command
             .args(arguments)
             .env("KUBECONFIG", hub)
@@ -46,20 +46,6 @@ impl Running {
         );
         assert!(self.0.wait().unwrap().success());
     }
-}
-
-/// `cargo test --test` does not build examples, so this does.
-fn binary(example: &str) -> PathBuf {
-    let this = std::env::current_exe().unwrap();
-    let profile = this.ancestors().nth(2).unwrap();
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "kurator", "--example", example])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("CARGO_TARGET_DIR", profile.parent().unwrap())
-        .status()
-        .unwrap();
-    assert!(built.success());
-    profile.join("examples").join(example)
 }
 
 async fn eighteen_and_one(fleet: &Storefront) {

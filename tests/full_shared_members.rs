@@ -2,6 +2,7 @@
 //! nothing: one watches the Leases, and one on each member watches who writes there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod example;
 mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,7 @@
 //! The example controller as a user runs it: on members that join and leave, and as two processes of which one dies.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod example;
 mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,12 +5,20 @@ use std::{
     process::Command,
 };
 
-/// The example's program, built beside this test: `cargo test --test` does not build examples.
+/// The example's program, built beside this test, which `cargo test --test` does not do; with the features of the whole
+/// run, so that there it is built already.
 pub(crate) fn binary(example: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "kurator", "--example", example])
+        .args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--all-features",
+            "--example",
+            example,
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("CARGO_TARGET_DIR", profile.parent().unwrap())
         .status()

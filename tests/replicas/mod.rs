@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(crate) struct Replica(Child);
 impl Replica {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         Self(
-            Command::new(example())
+            Command::new(crate::example::binary("multicluster_controller"))
                 .args(arguments)
                 .stdout(Stdio::null())
                 .spawn()
@@ -55,27 +55,6 @@ impl Drop for Replica {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// `cargo test --test` does not build examples, so this does.
-fn example() -> PathBuf {
-    let deps = std::env::current_exe().unwrap();
-    let profile = deps.ancestors().nth(2).unwrap();
-    let built = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "kurator",
-            "--example",
-            "multicluster_controller",
-        ])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("CARGO_TARGET_DIR", profile.parent().unwrap())
-        .status()
-        .unwrap();
-    assert!(built.success());
-    profile.join("examples/multicluster_controller")
 }
 
 /// One kubeconfig with a context for each member.

@@ -33,19 +33,11 @@ pub(crate) fn lints() -> Outcome {
         "-D",
         "warnings",
     ]))?;
-    for target in targets::beyond_plain()? {
-        run(cargo()
-            .args([
-                "clippy",
-                "-p",
-                &target.package,
-                "--test",
-                &target.name,
-                "--all-features",
-            ])
-            .args(["--", "-D", "warnings"]))?;
-    }
-    Ok(())
+    let beyond = targets::beyond_plain()?;
+    run(cargo()
+        .args(["clippy", "--workspace", "--all-features"])
+        .args(beyond.iter().flat_map(|name| ["--test", name]))
+        .args(["--", "-D", "warnings"]))
 }
 
 /// One call for all, so that what they depend on is checked once.
@@ -146,31 +138,24 @@ pub(crate) fn packages() -> Outcome {
 
 pub(crate) fn full_runs() -> Outcome {
     components::wait_for(Group::Velero)?;
-    run_named(targets::FULL)
+    run_named(targets::FULL, &[])
 }
 
 pub(crate) fn large_runs() -> Outcome {
     components::wait_for(Group::Velero)?;
-    run_named(targets::SCALE)
+    run_named(targets::SCALE, &["--release"])
 }
 
-fn run_named(prefix: &str) -> Outcome {
-    for target in targets::beyond_plain()?
-        .iter()
-        .filter(|target| target.name.starts_with(prefix))
-    {
-        println!("    {} of {}", target.name, target.package);
-        run(cargo()
-            .args([
-                "test",
-                "--release",
-                "-p",
-                &target.package,
-                "--test",
-                &target.name,
-                "--all-features",
-            ])
-            .args(["--", "--nocapture", "--test-threads", "1"]))?;
+/// With the features of the plain run, so that what was built for that serves here.
+fn run_named(prefix: &str, profile: &[&str]) -> Outcome {
+    let named = targets::beyond_plain()?;
+    let named: Vec<&String> = named.iter().filter(|name| name.starts_with(prefix)).collect();
+    for name in &named {
+        println!("    {name}");
     }
-    Ok(())
+    run(cargo()
+        .args(["test", "--workspace", "--all-features", "--no-fail-fast"])
+        .args(profile)
+        .args(named.iter().flat_map(|name| ["--test", name]))
+        .args(["--", "--nocapture", "--test-threads", "1"]))
 }

@@ -10,13 +10,8 @@ pub(crate) const FULL: &str = "full_";
 /// Runs with `--scale`.
 pub(crate) const SCALE: &str = "scale_";
 
-pub(crate) struct Target {
-    pub(crate) package: String,
-    pub(crate) name: String,
-}
-
-/// Every test target named for a flag, by package and name.
-pub(crate) fn beyond_plain() -> Result<Vec<Target>, String> {
+/// The names of all test targets named for a flag; no two packages use one name.
+pub(crate) fn beyond_plain() -> Result<Vec<String>, String> {
     let text = capture(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Value =
         serde_json::from_str(&text).map_err(|error| format!("cannot read cargo metadata: {error}"))?;
@@ -27,10 +22,7 @@ pub(crate) fn beyond_plain() -> Result<Vec<Target>, String> {
             let name = target["name"].as_str().unwrap_or_default();
             let is_test = list(&target, "kind").iter().any(|kind| kind == "test");
             if is_test && (name.starts_with(FULL) || name.starts_with(SCALE)) {
-                found.push(Target {
-                    package: package["name"].as_str().unwrap_or_default().to_owned(),
-                    name: name.to_owned(),
-                });
+                found.push(name.to_owned());
             }
         }
     }
