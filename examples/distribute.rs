@@ -13,7 +13,12 @@ use kube::{
 };
 use kurator::{
     core::{
-        apply::ServerSideApplier, clock::SystemClock, connect::SecretConnector, kubeconfig::KubeconfigPolicy,
+        apply::ServerSideApplier,
+        clock::SystemClock,
+        connect::SecretConnector,
+        health::HealthPolicy,
+        kubeconfig::KubeconfigPolicy,
+        multicluster::{Facts, Members, MembersOptions},
     },
     fleet::membership::attached_clusters,
     policy::{
@@ -33,13 +38,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let connector = Arc::new(
         SecretConnector::new(hub.clone(), Arc::clone(&membership)).with_policy(KubeconfigPolicy::default()),
     );
+    // How they are looked after: lost after so much silence, and asked no more than so often.
+    let options = MembersOptions::default()
+        .with_health(HealthPolicy::with_grace(Duration::from_secs(40)))
+        .with_rate(200, 400);
+    let members = Members::start(membership, connector, None, None, options, &SystemClock::new());
+    // What they have: nodes, what is free on them, and the kinds they serve.
+    let facts = Arc::new(Facts::start(members.clone()));
     // How they are written to: server-side apply that takes over nothing and prunes only what it placed.
-    let applier = Arc::new(ServerSideApplier::new(Arc::clone(&connector)));
+    let applier = Arc::new(ServerSideApplier::new(members.clone()));
     // How patient to be with them.
     let mut settings = Settings::default();
     settings.pass_deadline = Duration::from_secs(10);
 
-    let controller = Distribution::new(hub.clone(), membership, connector, applier)
+    let controller = Distribution::new(hub.clone(), members)
+        .with_facts(facts)
+        .with_applier(applier)
         .with_interpreter(Arc::new(BuiltinKinds))
         .with_clock(Arc::new(SystemClock::new()))
         .with_settings(settings);

@@ -13,7 +13,11 @@ use kube::{
     runtime::{conditions, wait::await_condition},
 };
 use kurator::{
-    core::{apply::ServerSideApplier, connect::SecretConnector},
+    core::{
+        clock::SystemClock,
+        connect::SecretConnector,
+        multicluster::{Members, MembersOptions},
+    },
     fleet::{self, membership::attached_clusters},
     policy::{self, controller::Distribution},
 };
@@ -33,8 +37,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let membership = Arc::new(attached_clusters(&hub));
     let connector = Arc::new(SecretConnector::new(hub.clone(), Arc::clone(&membership)));
-    let applier = Arc::new(ServerSideApplier::new(Arc::clone(&connector)));
-    let distribution = Distribution::new(hub, membership, connector, applier);
+    let options = MembersOptions::default();
+    let members = Members::start(membership, connector, None, None, options, &SystemClock::new());
+    let distribution = Distribution::new(hub, members);
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async move {

@@ -277,6 +277,7 @@ fn propagated(fleet: &Snapshot, placement: Value, templates: &[Template]) -> pro
     let request = Request {
         policy: &policy,
         placement: &placement,
+        suspension: None,
         templates,
         overrides: &[],
         fleet,

@@ -456,6 +456,41 @@ fn the_accelerator_manifest_asks_for_type_and_quantity() {
 }
 
 #[test]
+fn a_copy_goes_to_what_is_preferred_stays_there_and_elsewhere_only_if_it_must() {
+    let inference = Workload::new("default/llm", "apps/v1", "Deployment")
+        .with_replicas(4)
+        .with_request("nvidia.com/gpu", Quantity::from_units(1));
+    let with = |a100: &[i64]| {
+        let h100 = gpus("cluster-gpu-h100", "NVIDIA-H100-80GB-HBM3", &[8]);
+        fleet([gpus("cluster-gpu-a100", "NVIDIA-A100-SXM4-80GB", a100), h100])
+    };
+    let here = |fleet: &Snapshot, running: &Running| {
+        let decision = decide(fleet, accelerators(), &inference, running);
+        placed(&decision)
+            .iter()
+            .map(|(cluster, _)| cluster.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(here(&with(&[2, 2]), &Running::default()), ["cluster-gpu-a100"]);
+    assert_eq!(here(&with(&[2]), &Running::default()), ["cluster-gpu-h100"]);
+    // What runs on the other kind does not move by itself.
+    let running = Running::new([("cluster-gpu-h100", 4)]);
+    assert_eq!(here(&with(&[2, 2]), &running), ["cluster-gpu-h100"]);
+    assert_eq!(here(&with(&[2, 2]), &running.with_fresh()), ["cluster-gpu-a100"]);
+    // Its own replicas are what takes the hardware.
+    let mut fleet = with(&[2, 2]);
+    let mut used = fleet.remove(&"cluster-gpu-a100".parse().unwrap()).unwrap();
+    for node in used.nodes.iter_mut().flatten() {
+        node.allocated
+            .insert("nvidia.com/gpu".into(), Quantity::from_units(2));
+    }
+    fleet.insert(used);
+    let running = Running::new([("cluster-gpu-a100", 4)]);
+    assert_eq!(here(&fleet, &running), ["cluster-gpu-a100"]);
+    assert_eq!(here(&fleet, &Running::default()), ["cluster-gpu-h100"]);
+}
+
+#[test]
 fn hardware_that_is_preferred_is_used_up_first() {
     let fleet = fleet([
         gpus("cluster-gpu-a100", "NVIDIA-A100-SXM4-80GB", &[2, 2]),

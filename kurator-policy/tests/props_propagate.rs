@@ -104,6 +104,7 @@ fn request<'a>(
     Request {
         policy,
         placement,
+        suspension: None,
         templates,
         overrides,
         fleet,

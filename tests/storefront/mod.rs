@@ -1,7 +1,7 @@
 //! A hub, two members and the storefront of `examples/manifests/distribution.yaml`.
 #![allow(dead_code, reason = "every test file uses another part of it")]
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     ByteString,
@@ -12,7 +12,15 @@ use kube::{
     api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use kurator::{
-    core::{apply::ServerSideApplier, connect::SecretConnector},
+    core::{
+        clock::SystemClock,
+        connect::SecretConnector,
+        health::HealthPolicy,
+        multicluster::{
+            Members, MembersOptions,
+            shard::{ReplicaId, ShardOptions, Shards},
+        },
+    },
     fleet::{
         api::{AttachedCluster, AttachedClusterSpec, SecretKeyReference},
         membership::attached_clusters,
@@ -22,7 +30,7 @@ use kurator::{
         controller::{Distribution, Settings},
     },
 };
-use kurator_envtest::{Controllers, Fleet, Member, MemberSpec, Nodes};
+use kurator_envtest::{Controllers, Fleet, Member, MemberSpec, Nodes, Part};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -36,7 +44,7 @@ pub(crate) struct Storefront {
     pub(crate) fleet: Fleet,
     pub(crate) hub: Client,
     /// The hub as the controller sees it.
-    seen: Client,
+    pub(crate) seen: Client,
     controller: Option<JoinHandle<()>>,
 }
 
@@ -58,12 +66,24 @@ impl Storefront {
 
     /// The same without a controller.
     pub(crate) async fn idle() -> Self {
-        Self::start([MemberSpec::new(PROD), MemberSpec::new(DR)]).await
+        Self::of([MemberSpec::new(PROD), MemberSpec::new(DR)]).await
     }
 
-    /// The controller has the rights of `deploy/rbac` and no others, on the hub and in the members.
-    pub(crate) async fn restricted() -> Self {
-        let mut this = Self::idle().await;
+    /// The controller has the rights of `deploy/rbac` and no others, on the hub and in the members. What it does is
+    /// written down in `folder`, by the name of the member. It does not run yet.
+    pub(crate) async fn restricted(folder: &Path) -> Self {
+        let audited = |name: &str| {
+            let policy = folder.join("policy.yaml");
+            std::fs::write(&policy, AUDIT).unwrap();
+            let log = folder.join(name);
+            MemberSpec::new(name)
+                .with_flag(
+                    Part::ApiServer,
+                    format!("--audit-policy-file={}", policy.display()),
+                )
+                .with_flag(Part::ApiServer, format!("--audit-log-path={}", log.display()))
+        };
+        let mut this = Self::of_hub(audited("hub"), [audited(PROD), audited(DR)]).await;
         let hub = this.member("hub");
         let account = hub
             .account("kurator-system", "kurator-distribution")
@@ -75,14 +95,15 @@ impl Storefront {
         for name in [PROD, DR] {
             let member = this.member(name);
             let account = member.account("kurator-system", "kurator-member").await.unwrap();
-            member
-                .apply(include_str!("../../deploy/rbac/member.yaml"))
-                .await
-                .unwrap();
+            for rules in [
+                include_str!("../../deploy/rbac/member.yaml"),
+                include_str!("../../deploy/rbac/member-namespaces.yaml"),
+            ] {
+                member.apply(rules).await.unwrap();
+            }
             this.attach(name, account.kubeconfig().expose_secret()).await;
         }
         this.seen = account.client().unwrap();
-        this.run();
         this
     }
 
@@ -94,17 +115,22 @@ impl Storefront {
                 .with_scheduler()
                 .with_nodes(Nodes::new(2))
         });
-        let mut this = Self::start(members).await;
+        let mut this = Self::of(members).await;
         this.run();
         this
     }
 
-    async fn start(members: impl IntoIterator<Item = MemberSpec>) -> Self {
+    /// Any members, without a controller.
+    pub(crate) async fn of(members: impl IntoIterator<Item = MemberSpec>) -> Self {
+        Self::of_hub(MemberSpec::new("hub"), members).await
+    }
+
+    async fn of_hub(hub: MemberSpec, members: impl IntoIterator<Item = MemberSpec>) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
-        let mut builder = Fleet::builder().member(MemberSpec::new("hub"));
+        let mut builder = Fleet::builder().member(hub);
         for member in members {
             builder = builder.member(member);
         }
@@ -159,17 +185,7 @@ impl Storefront {
 
     /// Starts the controller.
     pub(crate) fn run(&mut self) {
-        let mut settings = Settings::default();
-        settings.probe_interval = Duration::from_millis(500);
-        settings.probe_deadline = Duration::from_secs(1);
-        settings.pass_deadline = Duration::from_secs(3);
-        let membership = Arc::new(attached_clusters(&self.seen));
-        let connector = Arc::new(
-            SecretConnector::new(self.seen.clone(), Arc::clone(&membership)).with_recheck(Duration::ZERO),
-        );
-        let applier = Arc::new(ServerSideApplier::new(Arc::clone(&connector)));
-        let controller =
-            Distribution::new(self.seen.clone(), membership, connector, applier).with_settings(settings);
+        let controller = distribution(&self.seen, None);
         self.controller = Some(tokio::spawn(async move {
             controller.run(std::future::pending()).await.unwrap();
         }));
@@ -306,8 +322,59 @@ impl Storefront {
     }
 }
 
+/// Every request of a service account, with its verb and what became of it.
+const AUDIT: &str = r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Metadata
+    userGroups: ["system:serviceaccounts"]
+  - level: None
+"#;
+
+/// How long a member may be silent before it is lost.
+const GRACE: Duration = Duration::from_secs(4);
+
 /// How long anything may take that should happen at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The controller as it is tested; one of several replicas if there are shards to share. Call within a runtime.
+pub(crate) fn distribution(hub: &Client, shards: Option<&Shards>) -> Distribution {
+    let mut settings = Settings::default();
+    settings.pass_deadline = Duration::from_secs(3);
+    let membership = Arc::new(attached_clusters(hub));
+    let connector = SecretConnector::new(hub.clone(), Arc::clone(&membership)).with_recheck(Duration::ZERO);
+    let options = MembersOptions::default().with_health(HealthPolicy::with_grace(GRACE));
+    let members = Members::start(
+        membership,
+        Arc::new(connector),
+        None,
+        shards,
+        options,
+        &SystemClock::new(),
+    );
+    let controller = Distribution::new(hub.clone(), members).with_settings(settings);
+    match shards {
+        Some(shards) => controller.with_leadership(shards),
+        None => controller,
+    }
+}
+
+/// The right to distribute, shared between replicas.
+pub(crate) fn shards(hub: &Client, replica: &str) -> Shards {
+    let options = ShardOptions::default().with_shards(1).with_lease_seconds(3);
+    let replica = ReplicaId::new(replica);
+    Shards::join(
+        hub.clone(),
+        "kurator-system",
+        "kurator-distribution",
+        replica,
+        options,
+        SystemClock::new(),
+    )
+    .unwrap()
+}
 
 pub(crate) fn deployments(member: &Member) -> Api<Deployment> {
     Api::namespaced(member.direct_client().unwrap(), "default")

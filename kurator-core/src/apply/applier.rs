@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -68,6 +68,25 @@ pub trait Applier: fmt::Debug + Send + Sync + 'static {
         desired: &ObjectSet,
         options: &ApplyOptions,
     ) -> Result<ApplyReport, ApplyError>;
+
+    /// Deletes the namespaces on `cluster` that were created for objects of this hub (the identity in its
+    /// [`Owner`](super::Owner)s), are not among those to `keep`, and hold nothing any more besides what every namespace
+    /// holds. Gives the number of those that still hold something. An applier that creates none has none to delete.
+    ///
+    /// Kubernetes cannot delete a namespace "if empty": what somebody creates there between the last look and the
+    /// deletion goes with it.
+    ///
+    /// # Errors
+    /// [`ApplyError`] if the member could not be read as a whole; a namespace that may hold something stays.
+    async fn remove_empty_namespaces(
+        &self,
+        cluster: &ClusterName,
+        hub: &str,
+        keep: &BTreeSet<String>,
+    ) -> Result<usize, ApplyError> {
+        let _ = (cluster, hub, keep);
+        Ok(0)
+    }
 }
 
 #[async_trait]
@@ -80,5 +99,14 @@ impl<T: Applier + ?Sized> Applier for Arc<T> {
         options: &ApplyOptions,
     ) -> Result<ApplyReport, ApplyError> {
         (**self).apply(cluster, desired, options).await
+    }
+
+    async fn remove_empty_namespaces(
+        &self,
+        cluster: &ClusterName,
+        hub: &str,
+        keep: &BTreeSet<String>,
+    ) -> Result<usize, ApplyError> {
+        (**self).remove_empty_namespaces(cluster, hub, keep).await
     }
 }

@@ -67,6 +67,14 @@ pub enum ConnectError {
         /// Member.
         cluster: ClusterName,
     },
+    /// The member is registered, and nothing is sent there now: it is silent, another cluster, or another replica's.
+    #[error("cluster {cluster} cannot be worked with now: {reason}")]
+    NotEngaged {
+        /// Member.
+        cluster: ClusterName,
+        /// The token of its health or of the last failed probe.
+        reason: &'static str,
+    },
     /// The Secret does not exist.
     #[error(
         "Secret {secret} with the kubeconfig of cluster {cluster} does not exist; create it or correct the name"
@@ -106,6 +114,7 @@ impl ConnectError {
             | Self::Kubeconfig { cluster, .. }
             | Self::Membership { cluster, .. }
             | Self::NoKubeconfig { cluster }
+            | Self::NotEngaged { cluster, .. }
             | Self::SecretNotFound { cluster, .. }
             | Self::SecretUnreadable { cluster, .. }
             | Self::UnknownCluster { cluster } => cluster,
@@ -121,6 +130,7 @@ impl ConnectError {
             Self::Kubeconfig { source, .. } => source.reason(),
             Self::Membership { source, .. } => source.reason(),
             Self::NoKubeconfig { .. } => "KubeconfigMissing",
+            Self::NotEngaged { reason, .. } => reason,
             Self::SecretNotFound { .. } => "KubeconfigSecretNotFound",
             Self::SecretUnreadable { .. } => "KubeconfigSecretUnreadable",
             Self::UnknownCluster { .. } => "UnknownCluster",
@@ -131,7 +141,7 @@ impl ConnectError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Membership { source, .. } => matches!(**source, MembershipError::Unavailable { .. }),
-            Self::Credentials { .. } | Self::SecretUnreadable { .. } => true,
+            Self::Credentials { .. } | Self::NotEngaged { .. } | Self::SecretUnreadable { .. } => true,
             _ => false,
         }
     }

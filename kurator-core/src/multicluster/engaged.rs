@@ -86,6 +86,22 @@ impl EngagedMember {
         *self.nodes.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
     }
 
+    /// Does work on the member until it is disengaged, which waits for the work to be dropped; `None` if that came
+    /// first. So nothing is under way any more when another replica may begin.
+    pub fn while_engaged<F: Future>(
+        self: &Arc<Self>,
+        work: F,
+    ) -> impl Future<Output = Option<F::Output>> + use<F> {
+        let member = Arc::clone(self);
+        self.work.track_future(async move {
+            tokio::select! {
+                biased;
+                () = member.left() => None,
+                done = work => Some(done),
+            }
+        })
+    }
+
     /// Resolves when the member is disengaged.
     pub async fn left(&self) {
         self.left.cancelled().await;

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
+use kube::Client;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -16,7 +18,7 @@ use super::engaged::EngagedMember;
 use super::shard::{Fence, OwnedShards, Shards};
 use super::tend::{Tended, tend};
 use crate::clock::Clock;
-use crate::connect::ClusterConnector;
+use crate::connect::{ClientPurpose, ClusterConnector, ConnectError};
 use crate::health::{ClusterUid, HealthPolicy, HealthState, Transition};
 use crate::membership::{Member, Membership};
 use crate::names::{ClusterName, FleetName};
@@ -75,6 +77,9 @@ pub struct MemberStatus {
     pub engaged: bool,
 }
 
+/// Everyone who is registered, by name.
+pub type Roster = Arc<BTreeMap<ClusterName, Member>>;
+
 /// The engaged members by name.
 pub type Engaged = Arc<BTreeMap<ClusterName, Arc<EngagedMember>>>;
 
@@ -125,6 +130,7 @@ pub(super) struct Shared {
     statuses: Mutex<BTreeMap<ClusterName, MemberStatus>>,
     changes: watch::Sender<u64>,
     registrations: Mutex<BTreeMap<ClusterName, Arc<Mutex<Member>>>>,
+    roster: watch::Sender<Option<Roster>>,
     holders: Mutex<BTreeMap<ClusterUid, ClusterName>>,
     on_record: Mutex<BTreeMap<ClusterUid, ClusterName>>,
 }
@@ -154,6 +160,7 @@ impl Members {
             statuses: Mutex::default(),
             changes: watch::Sender::new(0),
             registrations: Mutex::default(),
+            roster: watch::Sender::new(None),
             holders: Mutex::default(),
             on_record: Mutex::default(),
         });
@@ -190,6 +197,13 @@ impl Members {
             .map(|registration| lock(registration).clone())
     }
 
+    /// Everyone who is registered, whether or not they answer and whether or not they are this replica's, and every
+    /// change of that; `None` until the membership could be read for the first time.
+    #[must_use]
+    pub fn roster(&self) -> watch::Receiver<Option<Roster>> {
+        self.shared.roster.subscribe()
+    }
+
     /// What is known of every member this replica looks after.
     #[must_use]
     pub fn statuses(&self) -> BTreeMap<ClusterName, MemberStatus> {
@@ -211,6 +225,35 @@ impl Members {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Clients of the engaged members, whatever the purpose: rotated credentials, the fence and the rate are behind them.
+///
+/// A member that is not engaged has none: [`ConnectError::NotEngaged`].
+#[async_trait]
+impl ClusterConnector for Members {
+    async fn client(&self, cluster: &ClusterName, _: ClientPurpose) -> Result<Client, ConnectError> {
+        if let Some(member) = self.get(cluster) {
+            return Ok(member.client());
+        }
+        let cluster = cluster.clone();
+        match self.status(&cluster) {
+            Some(status) => Err(ConnectError::NotEngaged {
+                cluster,
+                reason: status
+                    .failure
+                    .map_or(status.health.reason.as_str(), |failure| failure.token),
+            }),
+            None => Err(ConnectError::UnknownCluster { cluster }),
+        }
+    }
+
+    /// The member is looked at again at once when its server said 401; nothing else is kept here.
+    async fn invalidate(&self, cluster: &ClusterName) {
+        if let Some(member) = self.get(cluster) {
+            member.link.unauthorized.notify_one();
+        }
+    }
 }
 
 impl Shared {
@@ -324,6 +367,13 @@ async fn manage(
                         .collect();
                     stale = false;
                     shared.record(&roster);
+                    shared.roster.send_if_modified(|known| {
+                        let changed = known.as_deref() != Some(&roster);
+                        if changed {
+                            *known = Some(Arc::new(roster.clone()));
+                        }
+                        changed
+                    });
                 }
                 Err(error) => tracing::warn!(%error, reason = error.reason(), "members stay as they are"),
             }

@@ -51,7 +51,7 @@ pub use self::{
     engaged::EngagedMember,
     facts::Facts,
     link::LinkError,
-    members::{Engaged, MemberStatus, Members, MembersOptions},
+    members::{Engaged, MemberStatus, Members, MembersOptions, Roster},
     nodes::CloudNodes,
     retry::Backoff,
     uniform::{ReconcileContext, UniformController},

@@ -58,7 +58,9 @@ pub enum AcceleratorOperator {
     Exists,
 }
 
-/// Hardware that is liked, not asked for: a cluster that offers it comes before one that does not.
+/// Hardware that is liked, not asked for: a cluster that offers it comes before one that does not. In a division what is
+/// liked most is used up first; a workload that is copied goes to the clusters liked most only, and to others when
+/// these have no room for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AcceleratorPreference {

@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Placement, ResourceSelector};
+use super::{Placement, ResourceSelector, Suspension};
 
 /// Which objects go to which clusters, and how their replicas are divided.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -79,6 +81,9 @@ pub struct DistributionPolicySpec {
     /// What to do with an object that is already in a member and was not put there by this policy. Default `Abort`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict_resolution: Option<ConflictResolution>,
+    /// What is not done for now; left out, everything is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<Suspension>,
     /// Which of several policies that select an object gets it: the highest priority does, then the one that names it
     /// most precisely. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,6 +151,29 @@ pub struct DistributionPolicyStatus {
     /// The kinds of which something may be in some cluster: where to look for what is to be taken out again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub placed_kinds: Vec<PlacedKind>,
+    /// Where the replicas of each object were put: what runs where stays there, also when whoever decided it has been
+    /// restarted and the members cannot be asked. Objects without replicas are not listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["apiVersion".into(), "kind".into(), "name".into()]))]
+    pub placements: Vec<ObjectPlacement>,
+}
+
+/// Where the replicas of one object were put.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectPlacement {
+    /// Group and version, such as `apps/v1`.
+    pub api_version: String,
+    /// Kind, such as `Deployment`.
+    pub kind: String,
+    /// Name of the object, in the namespace of the policy.
+    pub name: String,
+    /// The affinity group it was placed by, if the policy has groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<String>,
+    /// The replicas the division gave to each cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clusters: BTreeMap<String, i64>,
 }
 
 /// A kind of objects that was placed.

@@ -37,6 +37,7 @@ mod placement;
 mod replica_scheduling;
 mod resource_selector;
 mod spread_constraint;
+mod suspension;
 mod weight;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -49,7 +50,7 @@ pub use affinity_terms::{ClusterAffinityTerm, OverflowAffinity};
 pub use cluster_affinity::{ClusterAffinity, ClusterField, FieldOperator, FieldRequirement, FieldSelector};
 pub use distribution_policy::{
     Activation, ClusterDistribution, ConflictResolution, DistributionPolicy, DistributionPolicySpec,
-    DistributionPolicyStatus, DistributionTotals, PlacedKind, Preemption,
+    DistributionPolicyStatus, DistributionTotals, ObjectPlacement, PlacedKind, Preemption,
 };
 pub use override_policy::{
     CommandArgsOverrider, EnvOverrider, EnvVariable, FieldOverrider, FieldPatch, ImageComponent,
@@ -63,6 +64,7 @@ pub use replica_scheduling::{
 };
 pub use resource_selector::ResourceSelector;
 pub use spread_constraint::{SpreadConstraint, SpreadField};
+pub use suspension::{SuspendedClusters, Suspension};
 pub use weight::Weight;
 
 /// The definitions of every custom resource of this crate, in the order of their names.

@@ -1,12 +1,17 @@
 //! The controller's parts, wired.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::{FutureExt, StreamExt, channel::mpsc::UnboundedReceiver, future, stream};
+use futures::{
+    FutureExt, StreamExt,
+    channel::mpsc::UnboundedReceiver,
+    future::{self, BoxFuture, Shared},
+    stream,
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
@@ -19,17 +24,23 @@ use kube::{
     },
 };
 use kurator_core::{
-    apply::Applier,
+    apply::{Applier, ServerSideApplier},
     clock::{Clock, SystemClock},
-    connect::ClusterConnector,
-    membership::Membership,
+    multicluster::{
+        Facts, Members,
+        shard::{Fence, OwnedShards, Shards},
+    },
 };
+
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     ControllerError, PolicyGroup, Settings,
-    member::{Members, Tools},
+    fleet::{Fleet, FleetChange},
+    member::{Desks, Tools},
     overrides::OverridePolicies,
     policy::Policy,
+    promises::Promises,
     report::Written,
     templates::Templates,
     trigger::Triggers,
@@ -37,12 +48,15 @@ use super::{
 };
 use crate::propagate::{BuiltinKinds, PolicyKey, ResourceInterpreter, chain};
 
+/// What replicas that share a hub share out: the right to distribute, as a whole.
+const LEADERSHIP: &str = "distribution";
+
 /// How long until a pass that failed is tried again.
 const TRY_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Makes the distribution policies of a hub true on its members. See the [module](super).
 ///
-/// Everything it needs from its host comes in through traits:
+/// The members come from [`Members`], which the host may share with controllers of its own:
 ///
 /// ```no_run
 /// # async fn run(
@@ -50,20 +64,24 @@ const TRY_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// #     membership: std::sync::Arc<dyn kurator_core::membership::Membership>,
 /// #     connector: std::sync::Arc<dyn kurator_core::connect::ClusterConnector>,
 /// # ) -> Result<(), kurator_policy::controller::ControllerError> {
-/// use std::sync::Arc;
-/// use kurator_core::apply::ServerSideApplier;
+/// use kurator_core::{clock::SystemClock, multicluster::{Members, MembersOptions}};
 /// use kurator_policy::controller::Distribution;
 ///
-/// let applier = Arc::new(ServerSideApplier::new(Arc::clone(&connector)));
-/// Distribution::new(hub, membership, connector, applier).run(std::future::pending()).await?;
+/// let options = MembersOptions::default();
+/// let members = Members::start(membership, connector, None, None, options, &SystemClock::new());
+/// Distribution::new(hub, members).run(std::future::pending()).await?;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Several replicas of it may run, of which one works at a time: see [`Distribution::with_leadership`].
+#[derive(Clone)]
 #[must_use]
 pub struct Distribution {
     hub: Client,
-    membership: Arc<dyn Membership>,
-    connector: Arc<dyn ClusterConnector>,
+    members: Members,
+    owned: Option<watch::Receiver<OwnedShards>>,
+    facts: Option<Arc<Facts>>,
     applier: Arc<dyn Applier>,
     interpreter: Arc<dyn ResourceInterpreter>,
     clock: Arc<dyn Clock>,
@@ -73,8 +91,7 @@ pub struct Distribution {
 impl fmt::Debug for Distribution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Distribution")
-            .field("membership", &self.membership)
-            .field("connector", &self.connector)
+            .field("members", &self.members)
             .field("applier", &self.applier)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
@@ -82,23 +99,39 @@ impl fmt::Debug for Distribution {
 }
 
 impl Distribution {
-    /// A controller for the policies on `hub`; `membership` says who the members are, `connector` reaches them and
-    /// `applier` writes to them.
-    pub fn new(
-        hub: Client,
-        membership: Arc<dyn Membership>,
-        connector: Arc<dyn ClusterConnector>,
-        applier: Arc<dyn Applier>,
-    ) -> Self {
+    /// A controller for the policies on `hub`, over all of these members.
+    pub fn new(hub: Client, members: Members) -> Self {
         Self {
             hub,
-            membership,
-            connector,
-            applier,
+            applier: Arc::new(ServerSideApplier::new(members.clone())),
+            members,
+            owned: None,
+            facts: None,
             interpreter: Arc::new(BuiltinKinds),
             clock: Arc::new(SystemClock::new()),
             settings: Settings::default(),
         }
+    }
+
+    /// Works only while this replica has the right to. `shards` is to be made with one shard, and the members are to be
+    /// started with the same: then what leaves this process ends with the right, and a successor begins after that.
+    ///
+    /// One replica for everything, because a plan needs to know all members and everything that was promised.
+    pub fn with_leadership(mut self, shards: &Shards) -> Self {
+        self.owned = Some(shards.owned());
+        self
+    }
+
+    /// Sets who writes to the members. Default: server-side apply with the clients of the engaged members.
+    pub fn with_applier(mut self, applier: Arc<dyn Applier>) -> Self {
+        self.applier = applier;
+        self
+    }
+
+    /// Sets who observes the members. Default: its own.
+    pub fn with_facts(mut self, facts: Arc<Facts>) -> Self {
+        self.facts = Some(facts);
+        self
     }
 
     /// Sets what kinds mean. Default: [`BuiltinKinds`].
@@ -125,6 +158,24 @@ impl Distribution {
     /// [`ControllerError::HubIdentity`] if the hub cannot be asked who it is. Later troubles with the hub are logged
     /// and tried again.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ControllerError> {
+        let stop = stop.boxed().shared();
+        let Some(mut owned) = self.owned.clone() else {
+            return self.lead(stop).await;
+        };
+        loop {
+            let fence = tokio::select! {
+                fence = leadership(&mut owned) => fence,
+                () = stop.clone() => return Ok(()),
+            };
+            let Some(fence) = fence else { return Ok(()) };
+            if let Some(done) = fence.while_held(self.clone().lead(stop.clone())).await {
+                return done;
+            }
+            tracing::info!("another replica distributes from now on");
+        }
+    }
+
+    async fn lead(self, stop: Shared<BoxFuture<'static, ()>>) -> Result<(), ControllerError> {
         let hub_id = identity(&self.hub).await?;
         tracing::info!(hub = %hub_id, "distribution controller starts");
         let (triggers, mut receivers) = Triggers::new(PolicyGroup::ALL);
@@ -137,14 +188,33 @@ impl Distribution {
             OverridePolicies::start(self.hub.clone(), move |namespace| neighbours.fire(namespace));
         let tools = Tools {
             applier: self.applier,
-            connector: self.connector,
             interpreter: Arc::clone(&self.interpreter),
             triggers: triggers.clone(),
             settings: self.settings.clone(),
             hub: hub_id.clone(),
         };
-        let everyone = Arc::clone(&policies);
-        let members = Members::start(self.membership, tools, move || everyone.fire(None));
+        let (everyone, waiting) = (Arc::clone(&policies), Arc::new(Waiting::new(triggers.clone())));
+        let waiters = Arc::clone(&waiting);
+        let facts = self
+            .facts
+            .unwrap_or_else(|| Arc::new(Facts::start(self.members.clone())));
+        let desks = Arc::new(Desks::follow(self.members.clone(), tools));
+        let promises = Arc::new(Mutex::new(Promises::default()));
+        let (settling, shown) = (Arc::clone(&promises), Arc::clone(&desks));
+        let look = move |refresh: &mut dyn FnMut()| {
+            // Nobody plans in between.
+            let mut promises = settling.lock().unwrap_or_else(PoisonError::into_inner);
+            let settled = promises.settle(
+                &|policy, cluster, object| shown.created(policy, cluster, object),
+                Instant::now(),
+            );
+            refresh();
+            settled
+        };
+        let fleet = Fleet::follow(self.members, facts, look, move |change| match change {
+            FleetChange::Members => everyone.fire(None),
+            FleetChange::Room => waiters.fire(),
+        });
         let reporter = Reporter {
             controller: "kurator-distribution".into(),
             instance: None,
@@ -156,12 +226,14 @@ impl Distribution {
             hub: self.hub,
             policies: Arc::clone(&policies),
             overrides,
-            members,
+            fleet,
+            desks,
+            waiting,
+            promises,
             interpreter: self.interpreter,
             clock: self.clock,
             written: Mutex::default(),
         });
-        let stop = stop.shared();
         let runs = PolicyGroup::ALL.into_iter().filter_map(|group| {
             let store = policies.store(group)?;
             let triggered = receivers.remove(&group)?;
@@ -185,7 +257,7 @@ async fn run_group(
     triggered: UnboundedReceiver<ObjectRef<DynamicObject>>,
     context: Arc<Context>,
     settings: &Settings,
-    stop: impl Future<Output = ()> + Send + Sync + 'static,
+    stop: Shared<BoxFuture<'static, ()>>,
 ) {
     // Every trigger comes through one channel: the watches of policies, templates, overrides and members feed it.
     Controller::for_stream_with(stream::pending(), store, group.resource())
@@ -223,6 +295,17 @@ async fn run_group(
         .await;
 }
 
+/// Waits for the right to distribute; `None` if nobody is left to give it.
+async fn leadership(owned: &mut watch::Receiver<OwnedShards>) -> Option<Arc<Fence>> {
+    loop {
+        let fence = owned.borrow_and_update().fence(LEADERSHIP);
+        match fence.filter(|fence| fence.holds()) {
+            Some(fence) => return Some(fence),
+            None => owned.changed().await.ok()?,
+        }
+    }
+}
+
 async fn identity(hub: &Client) -> Result<String, ControllerError> {
     let namespaces: Api<Namespace> = Api::all(hub.clone());
     match namespaces.get("kube-system").await {
@@ -240,7 +323,10 @@ pub(super) struct Context {
     pub(super) policies: Arc<Policies>,
     pub(super) overrides: OverridePolicies,
     pub(super) templates: Templates,
-    pub(super) members: Members,
+    pub(super) fleet: Fleet,
+    pub(super) desks: Arc<Desks>,
+    pub(super) waiting: Arc<Waiting>,
+    pub(super) promises: Arc<Mutex<Promises>>,
     pub(super) interpreter: Arc<dyn ResourceInterpreter>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) recorder: Recorder,
@@ -250,6 +336,38 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn written(&self) -> MutexGuard<'_, BTreeMap<PolicyKey, Written>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The policies to which more room in the fleet makes a difference.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    triggers: Triggers,
+    policies: Mutex<BTreeSet<PolicyKey>>,
+}
+
+impl Waiting {
+    const fn new(triggers: Triggers) -> Self {
+        Self {
+            triggers,
+            policies: Mutex::new(BTreeSet::new()),
+        }
+    }
+
+    /// Whether this policy waits from now on.
+    pub(super) fn set(&self, policy: &PolicyKey, waits: bool) {
+        let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        if waits {
+            policies.insert(policy.clone());
+        } else {
+            policies.remove(policy);
+        }
+    }
+
+    /// There may be more room now.
+    pub(super) fn fire(&self) {
+        let policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        policies.iter().for_each(|policy| self.triggers.fire(policy));
     }
 }
 

@@ -3,9 +3,15 @@
 //! ```text
 //!  hub                                                      members
 //!  policies, overrides, templates --watch--> reconcile --assignment--> worker --apply--> cluster
-//!  memberships, Secrets             |            |                       |  <--watch---
-//!                                   |          status  <---observed------+
+//!                                             |  ^                       |  <--watch---    |
+//!                                             |  +--------observed-------+                 |
+//!                                           status                                         |
+//!                             reconcile <---- what members have: facts <-----watch---------+
 //! ```
+//!
+//! Who is engaged, with which client, within which rate and for how long is decided by
+//! [`Members`](kurator_core::multicluster::Members); what a member has by
+//! [`Facts`](kurator_core::multicluster::Facts).
 //!
 //! A reconcile never waits for a member: it plans, leaves each member's worker what that member is to hold, and
 //! writes down what the workers have seen so far. Workers share nothing, so a member that hangs holds up nobody else.
@@ -13,8 +19,10 @@
 //! # Guarantees
 //! - The status names every cluster that may hold something of the policy *before* anything is sent there, so a
 //!   process that is killed at any point leaves nothing behind that its successor does not know of.
-//! - Nothing is removed because something is not known: an unreadable policy, a hub or member that does not answer,
-//!   a kind that is gone, an override that fails.
+//! - Nothing is removed or moved because something is not known: an unreadable policy, a hub or member that does not
+//!   answer, a kind that is gone, an override that fails.
+//! - What runs stays where it is while its number does not change, also over a restart; new replicas go by the room
+//!   there is, and no room is given away twice.
 //! - A policy that is deleted stays until every member it was placed on is clean; a member that does not answer is
 //!   named in the status, and holds up no other policy.
 //! - In the steady state nothing is written anywhere.
@@ -24,15 +32,17 @@
 //! policies and the kinds that policies select; create and patch Events; get the namespace `kube-system`; and what
 //! the [`Membership`](kurator_core::membership::Membership) and the
 //! [`ClusterConnector`](kurator_core::connect::ClusterConnector) need. On members: get, list, watch,
-//! create, patch and delete what is distributed, and get, create and patch namespaces.
+//! create, patch and delete what is distributed, create namespaces, and list and watch nodes and pods.
 
 mod distribution;
 mod error;
+mod fleet;
 mod group;
 mod kinds;
 mod member;
 mod overrides;
 mod policy;
+mod promises;
 mod reconcile;
 mod report;
 mod settings;

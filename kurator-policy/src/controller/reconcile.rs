@@ -1,6 +1,9 @@
 //! One pass over one policy. It talks to the hub only, and never waits for a member.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError},
+};
 
 use kube::{api::DynamicObject, runtime::controller::Action};
 use kurator_core::{
@@ -9,19 +12,24 @@ use kurator_core::{
     observe::Snapshot,
 };
 
+use tokio::time::Instant;
+
 use super::{
     ControllerError,
     distribution::Context,
     member::{Assignment, Wanted},
     policy::Policy,
+    promises::goes_by_room,
     templates::Listed,
 };
 use crate::{
-    api::{ConflictResolution, DistributionPolicySpec, DistributionPolicyStatus},
+    api::{
+        ConflictResolution, DistributionPolicySpec, DistributionPolicyStatus, ObjectPlacement, OverridePolicy,
+    },
     placement::Running,
     propagate::{
-        MemberPlan, Note, ObjectKey, ObjectKind, Observed, Planned, Rendered, Request, Template, claims,
-        held_status, plan, status,
+        MemberPlan, Note, ObjectKey, ObjectKind, Observed, Planned, PolicyKey, Rendered, Request, Template,
+        claims, held_status, plan, status,
     },
 };
 
@@ -41,7 +49,7 @@ impl Context {
             self.forget(&policy.key);
             return Ok(Action::await_change());
         }
-        let Some(fleet) = self.members.snapshot(self.clock.now()) else {
+        let Some(fleet) = self.fleet.snapshot() else {
             return Ok(Action::await_change());
         };
         let intent = if policy.deleting {
@@ -62,7 +70,7 @@ impl Context {
     }
 
     /// Plans, as far as everything that the plan depends on is known.
-    fn intent(&self, policy: &Policy, fleet: &Snapshot) -> Intent {
+    fn intent(&self, policy: &Policy, fleet: &Arc<Snapshot>) -> Intent {
         let spec = match &policy.spec {
             Ok(spec) => spec,
             Err(problem) => {
@@ -128,16 +136,7 @@ impl Context {
             }
             _ => true,
         });
-        let mut planned = plan(&Request {
-            policy: &policy.key,
-            placement: &spec.placement,
-            templates: &templates,
-            overrides: &overrides,
-            fleet,
-            running: &self.running(policy, fleet),
-            now: self.clock.now(),
-            interpreter: &*self.interpreter,
-        });
+        let mut planned = self.plan(policy, spec, &templates, &overrides, fleet);
         if !nothing_selected || !notes.is_empty() {
             planned.notes.retain(|note| *note != Note::NothingSelected);
         }
@@ -145,26 +144,55 @@ impl Context {
         Intent::Plan(planned)
     }
 
-    /// Where the policy's objects run, as far as the members have said.
-    fn running(&self, policy: &Policy, fleet: &Snapshot) -> BTreeMap<ObjectKey, Running> {
-        let mut running: BTreeMap<ObjectKey, Vec<(String, u32)>> = BTreeMap::new();
-        for cluster in fleet.clusters() {
-            let seen = self
-                .members
-                .desk(&cluster.name)
-                .and_then(|desk| desk.observed(&policy.key));
-            for (key, object) in seen.into_iter().flat_map(|seen| seen.objects) {
-                let Some(replicas) = object.applied else { continue };
-                running
-                    .entry(key)
-                    .or_default()
-                    .push((cluster.name.to_string(), replicas));
-            }
+    /// Plans, and takes the room of what is planned before anybody else plans.
+    fn plan(
+        &self,
+        policy: &Policy,
+        spec: &DistributionPolicySpec,
+        templates: &[Template],
+        overrides: &[OverridePolicy],
+        fleet: &Arc<Snapshot>,
+    ) -> Planned {
+        let created = |policy: &PolicyKey, cluster: &ClusterName, object: &ObjectKey| {
+            self.desks.created(policy, cluster, object)
+        };
+        let running = running(self.previous(policy).as_ref(), templates, fleet);
+        let mut promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was promised fits the fleet as it is now, not as it was when this pass began.
+        let fleet = self.fleet.snapshot().unwrap_or_else(|| Arc::clone(fleet));
+        let fleet = if goes_by_room(&spec.placement) {
+            promises.deduct(&fleet, &policy.key, &running)
+        } else {
+            fleet
+        };
+        let planned = plan(&Request {
+            policy: &policy.key,
+            placement: &spec.placement,
+            suspension: spec.suspension.as_ref(),
+            templates,
+            overrides,
+            fleet: &fleet,
+            running: &running,
+            now: self.clock.now(),
+            interpreter: &*self.interpreter,
+        });
+        let freed = promises.keep(
+            &policy.key,
+            &planned,
+            templates,
+            &*self.interpreter,
+            &created,
+            Instant::now(),
+        );
+        if promises.is_overtaken(&policy.key, &created) {
+            self.fleet.look_again();
         }
-        running
-            .into_iter()
-            .map(|(key, clusters)| (key, Running::new(clusters)))
-            .collect()
+        drop(promises);
+        self.waiting.set(&policy.key, planned.waits_for_room());
+        if freed {
+            self.waiting.fire();
+        }
+        planned
     }
 
     fn template(&self, kind: &ObjectKind, object: &DynamicObject) -> Option<Template> {
@@ -200,11 +228,8 @@ impl Context {
             .collect();
         let mut observed = Observed::default();
         for cluster in &concerned {
-            let seen = self
-                .members
-                .desk(cluster)
-                .and_then(|desk| desk.observed(&policy.key));
-            observed.members.insert(cluster.clone(), seen.unwrap_or_default());
+            let seen = self.desks.open(cluster).observed(&policy.key);
+            observed.members.insert(cluster.clone(), seen);
         }
         let kinds = self.kinds(policy, planned, previous.as_ref(), &observed);
         let mut status = status(
@@ -231,11 +256,9 @@ impl Context {
         self.write_status(policy, previous, status).await?;
         let spec = policy.spec.as_ref().ok();
         for cluster in &concerned {
-            let Some(desk) = self.members.desk(cluster) else {
-                continue;
-            };
-            let assignment = self.assignment(policy, spec, planned, planned.member(cluster), &kinds)?;
-            desk.assign(&policy.key, assignment);
+            let mut assignment = self.assignment(policy, spec, planned, planned.member(cluster), &kinds)?;
+            assignment.suspended = planned.suspension.dispatching_to(cluster.as_str());
+            self.desks.open(cluster).assign(&policy.key, assignment);
         }
         Ok(())
     }
@@ -325,15 +348,75 @@ impl Context {
             kinds: kinds.clone(),
             prune,
             conflicts,
+            suspended: false,
         })
     }
 
     /// Lets go of everything that is kept in memory of a policy.
-    pub(super) fn forget(&self, policy: &crate::propagate::PolicyKey) {
+    pub(super) fn forget(&self, policy: &PolicyKey) {
         self.templates.keep(policy, &BTreeSet::new());
-        for desk in self.members.desks() {
+        for desk in self.desks.all() {
             desk.dismiss(policy);
         }
         self.written().remove(policy);
+        self.waiting.set(policy, false);
+        let mut promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
+        if promises.forget(policy) {
+            self.waiting.fire();
+        }
     }
+}
+
+/// Where the objects run: as it was last decided, which the status on the hub says whether or not a member can be
+/// asked. What has no replicas is wherever the policy has something.
+fn running(
+    previous: Option<&DistributionPolicyStatus>,
+    templates: &[Template],
+    fleet: &Snapshot,
+) -> BTreeMap<ObjectKey, Running> {
+    let member = |name: &str| {
+        let name = name.parse::<ClusterName>().ok()?;
+        fleet.get(&name).map(|_| name.to_string())
+    };
+    let written: BTreeMap<_, _> = previous
+        .iter()
+        .flat_map(|status| &status.placements)
+        .map(|placement| {
+            let ObjectPlacement {
+                api_version,
+                kind,
+                name,
+                ..
+            } = placement;
+            ((api_version.as_str(), kind.as_str(), name.as_str()), placement)
+        })
+        .collect();
+    let everywhere: Vec<_> = previous
+        .iter()
+        .flat_map(|status| &status.clusters)
+        .filter_map(|entry| Some((member(&entry.cluster)?, 0)))
+        .collect();
+    let mut running = BTreeMap::new();
+    for template in templates {
+        let key = &template.key;
+        let found = written.get(&(
+            key.kind.api_version.as_str(),
+            key.kind.kind.as_str(),
+            key.name.name.as_str(),
+        ));
+        let today = match (found, template.replicas) {
+            (Some(placement), _) => {
+                let clusters = placement.clusters.iter().filter_map(|(cluster, replicas)| {
+                    Some((member(cluster)?, u32::try_from(*replicas).unwrap_or(0)))
+                });
+                let mut today = Running::new(clusters);
+                today.affinity.clone_from(&placement.affinity);
+                today
+            }
+            (None, None) => Running::new(everywhere.clone()),
+            (None, Some(_)) => continue,
+        };
+        running.insert(key.clone(), today);
+    }
+    running
 }

@@ -8,10 +8,6 @@ use std::time::Duration;
 pub struct Settings {
     /// Several triggers of a policy within this time make one pass. Default 50 ms.
     pub debounce: Duration,
-    /// Between two looks whether an idle member still answers. Default 5 s.
-    pub probe_interval: Duration,
-    /// How long such a look may take. Default 3 s.
-    pub probe_deadline: Duration,
     /// How long a pass over one member for one policy may take, besides [`Settings::object_allowance`]. Default 15 s.
     pub pass_deadline: Duration,
     /// How much longer for each object. Default 50 ms.
@@ -24,8 +20,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             debounce: Duration::from_millis(50),
-            probe_interval: Duration::from_secs(5),
-            probe_deadline: Duration::from_secs(3),
             pass_deadline: Duration::from_secs(15),
             object_allowance: Duration::from_millis(50),
             passes_per_member: 4,

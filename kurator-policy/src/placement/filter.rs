@@ -73,7 +73,7 @@ impl Question<'_> {
         {
             keep.set(at, false);
         }
-        policy.hardware.filter(keep);
+        policy.hardware.filter(keep, targets);
         if !plugins.filters.is_empty() {
             scratch.copy_from(keep);
             for at in scratch.iter() {
@@ -149,7 +149,7 @@ impl Question<'_> {
         }
         let mut hardware = policy.hardware.constraints.iter();
         let short = hardware.find_map(|constraint| {
-            let found = constraint.found.get(at).copied().unwrap_or(0);
+            let found = constraint.found(at, target);
             (found < constraint.wanted).then(|| ClusterReason::HardwareMissing {
                 resource: constraint.asked.name.clone(),
                 found,

@@ -4,7 +4,7 @@ use kurator_core::observe::{NodeView, Resources};
 
 use super::bits::Bits;
 use super::devices;
-use super::index::FleetIndex;
+use super::index::{FleetIndex, units};
 use super::nodes;
 use crate::api::{AcceleratorOperator, AcceleratorRequirement, Placement, ResourceConstraint};
 
@@ -21,7 +21,16 @@ pub(super) struct Hardware {
 pub(super) struct Constraint {
     pub(super) asked: ResourceConstraint,
     pub(super) wanted: u64,
-    pub(super) found: Vec<u64>,
+    found: Vec<u64>,
+    there: Vec<u64>,
+}
+
+impl Constraint {
+    /// What a cluster has for it; also what is taken if the workload runs there.
+    pub(super) fn found(&self, at: usize, target: bool) -> u64 {
+        let amounts = if target { &self.there } else { &self.found };
+        amounts.get(at).copied().unwrap_or(0)
+    }
 }
 
 /// The node labels that may name the type of the hardware behind a resource.
@@ -40,6 +49,7 @@ impl Hardware {
             asked: asked.clone(),
             wanted: u64::from(asked.min_quantity.unwrap_or(1)),
             found: (0..fleet.len()).map(|at| found(asked, at, fleet)).collect(),
+            there: (0..fleet.len()).map(|at| there(asked, at, fleet)).collect(),
         });
         let constraints: Vec<Constraint> = constraints.collect();
         let mut liked = Vec::new();
@@ -74,11 +84,12 @@ impl Hardware {
         Self { constraints, liked }
     }
 
-    /// Takes out the clusters that offer too little.
-    pub(super) fn filter(&self, keep: &mut Bits) {
+    /// Takes out the clusters that offer too little. Where the workload runs already (`targets`), some of what is taken
+    /// is its own doing: there everything counts that the cluster has, free or not.
+    pub(super) fn filter(&self, keep: &mut Bits, targets: &Bits) {
         for constraint in &self.constraints {
-            for (at, &found) in constraint.found.iter().enumerate() {
-                if found < constraint.wanted {
+            for at in 0..constraint.found.len() {
+                if constraint.found(at, targets.has(at)) < constraint.wanted {
                     keep.set(at, false);
                 }
             }
@@ -116,6 +127,20 @@ fn found(asked: &ResourceConstraint, at: usize, fleet: &FleetIndex) -> u64 {
             .fold(0_u64, |sum, free| sum.saturating_add(*free)),
         None => 0,
     }
+}
+
+/// The units on nodes of a fitting type, taken or not, whether or not the nodes take pods now.
+fn there(asked: &ResourceConstraint, at: usize, fleet: &FleetIndex) -> u64 {
+    let Some(nodes) = fleet.nodes.get(at).and_then(Option::as_ref) else {
+        // What was good enough to run there has not got worse as far as anybody knows.
+        return u64::MAX;
+    };
+    let of_class = devices::resource_of_class(&asked.name);
+    let all = |node: &NodeView, name: &str| units(name, node.allocatable.get(name).copied());
+    let fitting = nodes.iter().filter(|node| suits(node, asked));
+    fitting.fold(0_u64, |sum, node| {
+        sum.saturating_add(all(node, &asked.name).saturating_add(all(node, &of_class)))
+    })
 }
 
 /// Whether the hardware of a node, as a resource or as a device class, is of every type asked for.

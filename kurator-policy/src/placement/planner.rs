@@ -366,6 +366,9 @@ impl<'p> Planner<'p> {
             return self.place_gang(question);
         }
         self.note_tiers(question);
+        if policy.how == How::Duplicated && !policy.hardware.liked.is_empty() {
+            self.keep_what_is_liked(question, replicas);
+        }
         let field = Field {
             tier: &self.tier,
             score: &self.score,
@@ -424,6 +427,28 @@ impl<'p> Planner<'p> {
             self.moving = rebalance(&tiered, limits, fleet, rebalancing, stable, &mut self.assigned);
         }
         Ok(())
+    }
+
+    /// A copy goes to the hardware that is liked most only: what is liked less is for when nothing better has the room.
+    /// Where it runs it stays, and what is liked as much joins in.
+    fn keep_what_is_liked(&mut self, question: &Question<'_>, replicas: u32) {
+        let tier = |at: usize| self.tier.get(at).copied().unwrap_or(u8::MAX);
+        let fits = |at: usize| self.room.get(at).is_some_and(|&room| room >= u64::from(replicas));
+        let stays = |at: usize| question.targets.has(at) && !question.running.fresh;
+        let mine = self.keep.iter().filter(|&at| stays(at)).map(tier).min();
+        let best = mine
+            .or_else(|| self.keep.iter().filter(|&at| fits(at)).map(tier).min())
+            .or_else(|| self.keep.iter().map(tier).min());
+        let Some(best) = best else { return };
+        let enough = self
+            .keep
+            .iter()
+            .any(|at| tier(at) == best && (stays(at) || fits(at)));
+        let mut liked = Bits::none(question.fleet.len());
+        for at in self.keep.iter() {
+            liked.set(at, tier(at) == best && (!enough || stays(at) || fits(at)));
+        }
+        self.keep = liked;
     }
 
     /// Keeps a gang where it runs, or finds the first cluster that its minimum fits into.

@@ -79,6 +79,8 @@ impl fmt::Display for PlanFlaw {
 pub fn check(request: &Request<'_>, planned: &Planned) -> Vec<PlanFlaw> {
     let mut flaws = Vec::new();
     let mut given: BTreeMap<&ObjectKey, u64> = BTreeMap::new();
+    let frozen = request.suspension.is_some_and(|suspension| suspension.scheduling);
+    let stays = |key: &ObjectKey| frozen || planned.objects.get(key).is_some_and(|totals| totals.held);
     let divided = request.placement.scheduling_type() == ReplicaSchedulingType::Divided;
     for (cluster, member) in &planned.members {
         if request.fleet.get(cluster).is_none() {
@@ -92,7 +94,7 @@ pub fn check(request: &Request<'_>, planned: &Planned) -> Vec<PlanFlaw> {
                 continue;
             };
             *given.entry(key).or_default() += u64::from(object.planned.unwrap_or(0));
-            if !divided && object.planned != template.replicas {
+            if !divided && !stays(key) && object.planned != template.replicas {
                 let (planned, desired) = (object.planned.unwrap_or(0), template.replicas.unwrap_or(0));
                 let (planned, desired) = (u64::from(planned), u64::from(desired));
                 flaws.push(PlanFlaw::Sum {
@@ -129,7 +131,7 @@ pub fn check(request: &Request<'_>, planned: &Planned) -> Vec<PlanFlaw> {
         };
         let planned = given.get(&template.key).copied().unwrap_or(0) + totals.missing;
         let desired = u64::from(template.replicas.unwrap_or(0));
-        if divided && !totals.held && planned != desired {
+        if divided && !stays(&template.key) && planned != desired {
             flaws.push(PlanFlaw::Sum {
                 object: template.key.clone(),
                 planned,

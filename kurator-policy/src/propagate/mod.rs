@@ -47,7 +47,8 @@ pub use self::{
     plan::{MemberPlan, ObjectTotals, Planned, PlannedObject, Rendered, Request, plan},
     reason::{MemberReason, TIMED_OUT},
     status::{
-        MAX_MESSAGE, MemberObserved, ObjectObserved, Observed, TOTAL_KEPT, Trouble, held_status, status,
+        MAX_MESSAGE, MAX_PLACEMENTS, MemberObserved, ObjectObserved, Observed, TOTAL_KEPT, Trouble,
+        held_status, status,
     },
     template::{Template, TemplateError, revision},
     workload::{Known, workload},

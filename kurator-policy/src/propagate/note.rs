@@ -105,13 +105,12 @@ impl Note {
     pub const fn severity(&self) -> Severity {
         match self {
             Self::Contested { .. } => Severity::Information,
-            Self::TotalChanged { .. } | Self::UnknownCluster { .. } | Self::PlacedInPart { .. } => {
-                Severity::Warning
-            }
+            Self::TotalChanged { .. } | Self::UnknownCluster { .. } => Severity::Warning,
             Self::InvalidSpec { .. }
             | Self::KindNotServed { .. }
             | Self::InvalidOverride { .. }
             | Self::NotPlaced { .. }
+            | Self::PlacedInPart { .. }
             | Self::ClaimedByOther { .. }
             | Self::NothingSelected => Severity::Failure,
         }

@@ -6,7 +6,7 @@ use kurator_core::names::{NamespacedName, bounded_name};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::PlacedKind;
+use crate::api::{ObjectPlacement, PlacedKind};
 
 /// A kind of objects, with its group and version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,6 +49,16 @@ impl From<&ObjectKind> for PlacedKind {
             api_version: kind.api_version.clone(),
             kind: kind.kind.clone(),
         }
+    }
+}
+
+impl ObjectPlacement {
+    /// Whether it is about this object.
+    #[must_use]
+    pub fn is_of(&self, object: &ObjectKey) -> bool {
+        self.name == object.name.name
+            && self.kind == object.kind.kind
+            && self.api_version == object.kind.api_version
     }
 }
 

@@ -52,6 +52,18 @@ impl Placer {
     }
 }
 
+/// A placement that changes nothing.
+pub(super) fn today(running: &Running) -> Placed {
+    let mut placed = Placed::default();
+    for (cluster, replicas) in &running.clusters {
+        if let Ok(cluster) = cluster.parse() {
+            placed.clusters.push((cluster, *replicas));
+        }
+    }
+    placed.affinity.clone_from(&running.affinity);
+    placed
+}
+
 /// The names in the placement that no member bears.
 pub(super) fn unknown_clusters(placement: &Placement, fleet: &Snapshot) -> Vec<Note> {
     let weighted = placement

@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::{
     Known, MemberReason, Note, ObjectKey, PolicyKey, ResourceInterpreter, Template,
-    place::{Placer, unknown_clusters},
+    place::{Placer, today, unknown_clusters},
     render::render,
     workload,
 };
 use crate::{
-    api::{OverridePolicy, Placement, ReplicaSchedulingType},
+    api::{OverridePolicy, Placement, ReplicaSchedulingType, Suspension},
     gangs,
     overrides::{BrokenTotals, OverrideSet, REPLICAS},
     placement::{Placed, Running},
@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub placement: &'a Placement,
     /// The objects that belong to it: see [`claims`](super::claims).
     pub templates: &'a [Template],
+    /// What it does not do for now.
+    pub suspension: Option<&'a Suspension>,
     /// The override policies of its namespace.
     pub overrides: &'a [OverridePolicy],
     /// The members.
@@ -56,6 +58,8 @@ pub struct Planned {
     pub objects: BTreeMap<ObjectKey, ObjectTotals>,
     /// Where each object was placed: the affinity group in use, and what is still to move.
     pub placements: BTreeMap<ObjectKey, Placed>,
+    /// What is not done for now.
+    pub suspension: Suspension,
     /// What the policy's owner should know, sorted.
     pub notes: Vec<Note>,
 }
@@ -100,6 +104,17 @@ pub enum Rendered {
     },
 }
 
+impl Rendered {
+    /// Fingerprint of the manifest, if there is one.
+    #[must_use]
+    pub fn revision(&self) -> Option<&str> {
+        match self {
+            Self::Manifest { revision, .. } => Some(revision),
+            Self::Held { .. } => None,
+        }
+    }
+}
+
 /// An object's sums over all clusters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -133,6 +148,14 @@ impl Planned {
             .map(|(key, _)| key)
     }
 
+    /// Whether more room in the fleet would change something: an object is not placed, or only a part of it.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        self.objects
+            .values()
+            .any(|totals| totals.held || totals.missing > 0)
+    }
+
     /// A plan without objects: everything the policy placed is to go.
     pub fn empty() -> Self {
         Self::default()
@@ -144,11 +167,15 @@ impl Planned {
 /// # Guarantees
 /// - Pure and deterministic: the order of templates, overrides and members does not reach the result.
 /// - What one object is given is gone for the next, so that together they never take more room than there is.
-/// - An object that cannot be placed, or an override that does not fit, concerns that object (in that cluster)
-///   only, and is [held](Rendered::Held): what is there stays.
+/// - An object that cannot be placed stays where it is, with the replicas it has, and its other changes go there; an
+///   override that does not fit concerns that object in that cluster only, which is [held](Rendered::Held).
 /// - A rendered manifest is the object of its template: overrides that change its kind, name or namespace are refused.
 pub fn plan(request: &Request<'_>) -> Planned {
-    let mut planned = Planned::default();
+    let mut planned = Planned {
+        suspension: request.suspension.cloned().unwrap_or_default(),
+        ..Planned::default()
+    };
+    let frozen = planned.suspension.scheduling;
     let overrides = OverrideSet::compile(request.overrides);
     let mut placer = Placer::new(request.placement, request.fleet);
     let nowhere = Running::default();
@@ -168,20 +195,22 @@ pub fn plan(request: &Request<'_>) -> Planned {
         let workload = workload(template, request.interpreter, &known, divided);
         let placed = workload
             .map_err(|error| format!("{}: {error}", error.token()))
-            .and_then(|workload| Ok((placer.place(&workload, running, request.now)?, workload)));
-        let (placed, workload) = match placed {
-            Ok(placed) => placed,
-            Err(problem) => {
-                planned.notes.push(Note::NotPlaced {
-                    object: key.clone(),
-                    problem,
-                });
-                planned
-                    .objects
-                    .insert(key.clone(), ObjectTotals { held: true, ..totals });
-                continue;
-            }
-        };
+            .and_then(|workload| {
+                let placed = if frozen {
+                    stay(running)
+                } else {
+                    placer.place(&workload, running, request.now)
+                };
+                Ok((placed?, workload.gang))
+            });
+        let (placed, gang) = placed.unwrap_or_else(|problem| {
+            planned.notes.push(Note::NotPlaced {
+                object: key.clone(),
+                problem,
+            });
+            totals.held = true;
+            (today(running), None)
+        });
         if placed.missing > 0 {
             totals.missing = u64::from(placed.missing);
             planned.notes.push(Note::PlacedInPart {
@@ -205,7 +234,7 @@ pub fn plan(request: &Request<'_>) -> Planned {
                 Rendered::Manifest {
                     manifest, applied, ..
                 },
-            ) = (&workload.gang, &rendered)
+            ) = (&gang, &rendered)
                 && let Err(error) = gangs::keeps_minimum(gang, manifest, *applied)
             {
                 rendered = Rendered::Held {
@@ -250,6 +279,14 @@ pub fn plan(request: &Request<'_>) -> Planned {
     }
     planned.sort_notes();
     planned
+}
+
+/// Where an object is already, if it is anywhere.
+fn stay(running: &Running) -> Result<Placed, String> {
+    if running.clusters.is_empty() {
+        return Err("SchedulingSuspended: nothing is placed while scheduling is suspended".to_owned());
+    }
+    Ok(today(running))
 }
 
 /// Totals that are divided in the proportion of the replicas, by cluster: pointers with their values there.
@@ -304,8 +341,7 @@ impl fmt::Display for Planned {
         for (key, totals) in &self.objects {
             write!(f, "{key}")?;
             if totals.held {
-                writeln!(f, ": stays where it is")?;
-                continue;
+                write!(f, ": stays where it is")?;
             }
             writeln!(f, ": {} clusters", totals.clusters)?;
             for (cluster, member) in &self.members {

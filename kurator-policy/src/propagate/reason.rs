@@ -17,6 +17,8 @@ pub enum MemberReason {
     Pending,
     /// Being taken out of the cluster.
     Removing,
+    /// Not as planned, and not to be changed for now.
+    Suspended,
     /// The policy names a cluster that is not a member, or not any more.
     UnknownCluster,
     /// An object could not be rendered, applied or removed.
@@ -37,6 +39,7 @@ impl MemberReason {
             Self::NotReady => "NotReady",
             Self::Pending => "Pending",
             Self::Removing => "Removing",
+            Self::Suspended => "Suspended",
             Self::UnknownCluster => "UnknownCluster",
             Self::Object(token) | Self::Cluster(token) => token,
         }
@@ -47,15 +50,21 @@ impl MemberReason {
     pub const fn is_failure(self) -> bool {
         !matches!(
             self,
-            Self::Applied | Self::NotReady | Self::Pending | Self::Removing
+            Self::Applied | Self::NotReady | Self::Pending | Self::Removing | Self::Suspended
         )
     }
 
     /// The same, of a token in a status.
     pub(super) fn is_failure_token(token: &str) -> bool {
-        ![Self::Applied, Self::NotReady, Self::Pending, Self::Removing]
-            .iter()
-            .any(|well| well.as_str() == token)
+        ![
+            Self::Applied,
+            Self::NotReady,
+            Self::Pending,
+            Self::Removing,
+            Self::Suspended,
+        ]
+        .iter()
+        .any(|well| well.as_str() == token)
     }
 }
 

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kurator_core::{condition::ConditionSet, names::ClusterName, reason::Reason};
 
 use super::{MemberReason, Note, ObjectKey, Planned, Rendered, Severity};
-use crate::api::{ClusterDistribution, DistributionPolicyStatus, DistributionTotals};
+use crate::api::{ClusterDistribution, DistributionPolicyStatus, DistributionTotals, ObjectPlacement};
 
 /// Whether overrides leave the number of replicas that was divided as it is.
 pub const TOTAL_KEPT: &str = "TotalKept";
@@ -18,6 +18,10 @@ pub const TOTAL_KEPT: &str = "TotalKept";
 /// The longest message of a cluster or a condition, in bytes: a status must stay small at a thousand members, and a
 /// server that refuses a manifest likes to quote it.
 pub const MAX_MESSAGE: usize = 512;
+
+/// The most numbers (an object in a cluster each) that [`DistributionPolicyStatus::placements`] holds, about 20 bytes
+/// each: an object in an API server is small. Objects beyond that are left out, in the order of their names.
+pub const MAX_PLACEMENTS: usize = 20_000;
 
 /// What the members said about one policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,6 +79,8 @@ impl Trouble {
 pub struct ObjectObserved {
     /// Replicas it was told to run; `None` if it was never applied, or has none.
     pub applied: Option<u32>,
+    /// Replicas that are there, ready or not.
+    pub created: Option<u32>,
     /// Replicas that are ready.
     pub ready: Option<u32>,
     /// Fingerprint of the manifest that was last applied.
@@ -137,7 +143,44 @@ pub fn status(
         placed_kinds: previous
             .map(|status| status.placed_kinds.clone())
             .unwrap_or_default(),
+        placements: placements(planned, previous),
     }
+}
+
+/// Where the plan puts the replicas; of an object that stays where it is, what was written before.
+fn placements(planned: &Planned, previous: Option<&DistributionPolicyStatus>) -> Vec<ObjectPlacement> {
+    let mut room = MAX_PLACEMENTS;
+    let mut placements = Vec::new();
+    for (key, totals) in &planned.objects {
+        let placement = if totals.held {
+            let before = previous.into_iter().flat_map(|status| &status.placements);
+            before.into_iter().find(|it| it.is_of(key)).cloned()
+        } else {
+            let numbers = planned.members.iter().filter_map(|(cluster, member)| {
+                let replicas = member.objects.get(key)?.planned?;
+                Some((cluster.to_string(), i64::from(replicas)))
+            });
+            Some(ObjectPlacement {
+                api_version: key.kind.api_version.clone(),
+                kind: key.kind.kind.clone(),
+                name: key.name.name.clone(),
+                affinity: planned
+                    .placements
+                    .get(key)
+                    .and_then(|placed| placed.affinity.clone()),
+                clusters: numbers.collect(),
+            })
+        };
+        let Some(placement) = placement.filter(|it| !it.clusters.is_empty()) else {
+            continue;
+        };
+        match room.checked_sub(placement.clusters.len()) {
+            Some(left) => room = left,
+            None => break,
+        }
+        placements.push(placement);
+    }
+    placements
 }
 
 /// The status of a policy that cannot be planned: everything stays as it is, and the conditions say why.
@@ -214,6 +257,7 @@ fn row(
     let nothing = MemberObserved::default();
     let seen = observed.unwrap_or(&nothing);
     let plan = planned.member(cluster);
+    let suspended = planned.suspension.dispatching_to(cluster.as_str());
     let mut entry = ClusterDistribution {
         cluster: cluster.to_string(),
         ..ClusterDistribution::default()
@@ -239,7 +283,12 @@ fn row(
             add(Trouble::new(*reason, format!("{key}: {message}")));
             continue;
         }
+        let sent = known.and_then(|known| known.revision.as_deref());
         match known {
+            _ if suspended && sent != object.rendered.revision() => add(Trouble::new(
+                MemberReason::Suspended,
+                format!("{key}: not sent while dispatch is suspended"),
+            )),
             Some(ObjectObserved {
                 trouble: Some(trouble),
                 ..
@@ -275,7 +324,10 @@ fn row(
         if before.is_none() && seen.leaving.is_empty() || seen.is_clean() {
             return None;
         }
-        if worst.is_none() {
+        if suspended {
+            let message = "not removed while dispatch is suspended";
+            worst = Some(Trouble::new(MemberReason::Suspended, message));
+        } else if worst.is_none() {
             worst = Some(Trouble::new(MemberReason::Removing, "being removed"));
         }
     }
@@ -395,6 +447,9 @@ fn conditions(
         None => conditions.ready(true, &summary),
     };
     match &open {
+        Some(reason) if reason.token == MemberReason::Suspended.as_str() => {
+            conditions.progressing(false, reason)
+        }
         Some(reason) => conditions.progressing(true, reason),
         None => conditions.progressing(false, &Said::new("Settled", summary.message)),
     };

@@ -70,6 +70,7 @@ fn planned(
     let request = Request {
         policy: &policy,
         placement,
+        suspension: None,
         templates,
         overrides,
         fleet,
@@ -96,6 +97,7 @@ fn applied(planned: &Planned, ready: impl Fn(&str, u32) -> u32) -> Observed {
                 let ready = applied.map(|applied| ready(cluster.as_str(), applied));
                 let object = ObjectObserved {
                     applied: *applied,
+                    created: *applied,
                     ready,
                     revision: Some(revision.clone()),
                     trouble: None,

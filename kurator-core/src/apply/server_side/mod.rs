@@ -1,5 +1,6 @@
 mod fields;
 mod kinds;
+mod namespaces;
 mod observe;
 mod prune;
 #[cfg(test)]
@@ -7,7 +8,7 @@ mod tests;
 mod write;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -54,12 +55,14 @@ const MAX_SETTLED: usize = 16_384;
 /// One hub does not write to the same object for two owners. Nobody else uses the field manager.
 ///
 /// # Caveats
-/// A namespace that had to be created stays when the objects go. A kind whose definition is part of the same set is
+/// A namespace that had to be created stays when the objects go, until
+/// [`remove_empty_namespaces`](Applier::remove_empty_namespaces) is called. A kind whose definition is part of the same set is
 /// `KindMissing` until the server has established it; the next pass applies it.
 ///
 /// # RBAC
 /// On the member: `list` on the kinds of the set and of the prune scope, in all namespaces; `get`, `create`,
-/// `patch` and `delete` on the objects; `create` on namespaces unless they are there.
+/// `patch` and `delete` on the objects; `create` on namespaces unless they are there. To remove namespaces: `list` on
+/// every kind, and `delete` on namespaces.
 #[derive(Clone)]
 pub struct ServerSideApplier {
     connector: Arc<dyn ClusterConnector>,
@@ -166,6 +169,23 @@ impl Applier for ServerSideApplier {
             self.connector.invalidate(cluster).await;
         }
         Ok(ApplyReport::new(cluster.clone(), objects, pruning))
+    }
+
+    async fn remove_empty_namespaces(
+        &self,
+        cluster: &ClusterName,
+        hub: &str,
+        keep: &BTreeSet<String>,
+    ) -> Result<usize, ApplyError> {
+        let client = self.connector.client(cluster, ClientPurpose::Control).await;
+        let client = client.map_err(|source| ApplyError::Connect {
+            cluster: cluster.clone(),
+            source: Box::new(source),
+        })?;
+        match namespaces::remove_empty(&client, hub, keep).await {
+            Ok(left) => Ok(left),
+            Err(failure) => Err(self.unreadable(cluster, failure).await),
+        }
     }
 }
 

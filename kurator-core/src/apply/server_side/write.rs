@@ -191,6 +191,8 @@ impl<'a> Write<'a> {
                 annotations: Some(
                     [(ANNOTATION_OWNER_NAME.to_owned(), self.owner().name().to_owned())].into(),
                 ),
+                // By which it is found when nothing is in it any more; whoever wants to keep it takes this off.
+                labels: Some([(LABEL_HUB.to_owned(), self.owner().hub().to_owned())].into()),
                 ..ObjectMeta::default()
             },
             ..Default::default()

@@ -59,6 +59,21 @@ impl Fence {
         self.revoked.cancelled().await;
     }
 
+    /// Does work until the right is lost, which waits for the work to be dropped; `None` if that came first.
+    pub fn while_held<F: Future>(
+        self: &Arc<Self>,
+        work: F,
+    ) -> impl Future<Output = Option<F::Output>> + use<F> {
+        let fence = Arc::clone(self);
+        self.track(async move {
+            tokio::select! {
+                biased;
+                () = fence.revoked() => None,
+                done = work => Some(done),
+            }
+        })
+    }
+
     /// Counts the work of `future` as done under this right: the shard is given up only after it has ended.
     pub(crate) fn track<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         self.work.track_future(future)

@@ -23,6 +23,8 @@ pub(in super::super) struct Assignment {
     pub(in super::super) prune: bool,
     /// What to do about objects of others.
     pub(in super::super) conflicts: ConflictResolution,
+    /// Whether nothing is to be done about it for now.
+    pub(in super::super) suspended: bool,
 }
 
 /// One object of an assignment.
@@ -39,6 +41,7 @@ impl Assignment {
             && self.kinds == other.kinds
             && self.prune == other.prune
             && self.conflicts == other.conflicts
+            && self.suspended == other.suspended
             && self.set.owner() == other.set.owner()
     }
 
@@ -55,6 +58,7 @@ impl Assignment {
 pub(in super::super) struct Desk {
     inbox: Mutex<Inbox>,
     observed: Mutex<BTreeMap<PolicyKey, MemberObserved>>,
+    /// Why nothing can be done in the member, if so.
     trouble: Mutex<Option<Trouble>>,
     pub(super) wake: Notify,
 }
@@ -90,24 +94,40 @@ impl Desk {
         self.wake.notify_one();
     }
 
-    /// The registration or the credentials may have changed: do not wait for the next try.
-    pub(in super::super) fn look_again(&self) {
+    /// Nothing can be done in the member, and why. Gives the policies for which that is news.
+    pub(super) fn close(&self, trouble: Trouble) -> Vec<PolicyKey> {
+        let policies: Vec<_> = self.assignments().into_keys().collect();
+        let blocked =
+            |policy: &PolicyKey| self.observe(policy, |known| known.blocked = Some(trouble.clone()));
+        let news = policies.into_iter().filter(blocked).collect();
+        *lock(&self.trouble) = Some(trouble);
+        news
+    }
+
+    /// The member can be worked with; what was said before stands until it has been looked at.
+    pub(super) fn reopen(&self) {
+        *lock(&self.trouble) = None;
+    }
+
+    /// The member answers again: do not wait for the next try.
+    pub(super) fn look_again(&self) {
         lock(&self.inbox).look_again = true;
         self.wake.notify_one();
     }
 
-    /// What the worker has seen of a policy; `None` if it was never asked.
-    pub(in super::super) fn observed(&self, policy: &PolicyKey) -> Option<MemberObserved> {
-        lock(&self.observed).get(policy).cloned()
+    /// What the worker has seen of a policy, nothing if it was never asked; why nothing can be done in the member
+    /// holds for newcomers too.
+    pub(in super::super) fn observed(&self, policy: &PolicyKey) -> MemberObserved {
+        let known = lock(&self.observed).get(policy).cloned();
+        known.unwrap_or_else(|| MemberObserved {
+            blocked: lock(&self.trouble).clone(),
+            ..MemberObserved::default()
+        })
     }
 
-    /// Why the member was last out of reach.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
-        lock(&self.trouble).clone()
-    }
-
-    pub(super) fn set_trouble(&self, trouble: &Trouble) {
-        *lock(&self.trouble) = Some(trouble.clone());
+    /// How many replicas of an object the member shows.
+    pub(super) fn created(&self, policy: &PolicyKey, object: &ObjectKey) -> Option<u32> {
+        lock(&self.observed).get(policy)?.objects.get(object)?.created
     }
 
     pub(super) fn assignments(&self) -> BTreeMap<PolicyKey, Arc<Assignment>> {

@@ -8,6 +8,6 @@ mod worker;
 
 pub(super) use self::{
     desk::{Assignment, Wanted},
-    registry::Members,
+    registry::Desks,
     worker::Tools,
 };

@@ -34,6 +34,7 @@ pub(super) fn observed(
         let mut object = before.objects.get(key).cloned().unwrap_or_default();
         if let Some(live) = &entry.live {
             object.ready = interpreter.ready_replicas(&key.kind, &live.data);
+            object.created = interpreter.created_replicas(&key.kind, &live.data);
         }
         match trouble(&entry.outcome) {
             None => {

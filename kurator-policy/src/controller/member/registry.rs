@@ -1,161 +1,133 @@
-//! The members, each with its worker, as the membership says.
+//! A desk for every member, and a worker for every one that is engaged.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use jiff::Timestamp;
 use kurator_core::{
-    membership::{Member, Membership},
+    multicluster::{Engaged, MemberStatus, Members, Roster},
     names::ClusterName,
-    observe::{ClusterView, Snapshot},
 };
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::{
     desk::Desk,
     worker::{Tools, Worker},
 };
+use crate::propagate::{MemberReason, ObjectKey, PolicyKey, Trouble};
 
-/// How long until a membership that could not be read is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
-
-/// The members and their workers; they end when this is dropped.
+/// The desks, and the workers at them; they end when this is dropped.
 #[derive(Debug)]
-pub(in super::super) struct Members {
-    state: Arc<Mutex<State>>,
+pub(in super::super) struct Desks {
+    desks: Arc<Mutex<BTreeMap<ClusterName, Arc<Desk>>>>,
     task: AbortHandle,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    known: bool,
-    members: BTreeMap<ClusterName, Engaged>,
-}
-
-#[derive(Debug)]
-struct Engaged {
-    member: Member,
-    desk: Arc<Desk>,
-    task: AbortHandle,
-}
-
-impl Drop for Engaged {
+impl Drop for Desks {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Drop for Members {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Members {
-    /// Engages whoever is a member, from now on. `changed` is called whenever the list is another.
-    pub(in super::super) fn start(
-        membership: Arc<dyn Membership>,
-        tools: Tools,
-        changed: impl Fn() + Send + 'static,
-    ) -> Self {
-        let state = Arc::new(Mutex::new(State::default()));
-        let task = tokio::spawn(follow(membership, tools, Arc::clone(&state), changed));
+impl Desks {
+    /// Sets up a desk for whoever is registered and works for whoever is engaged, from now on.
+    pub(in super::super) fn follow(members: Members, tools: Tools) -> Self {
+        let desks = Arc::default();
+        let task = tokio::spawn(follow(members, tools, Arc::clone(&desks)));
         Self {
-            state,
+            desks,
             task: task.abort_handle(),
         }
     }
 
-    /// The members as planners see them; `None` while nobody knows who they are.
-    pub(in super::super) fn snapshot(&self, now: Timestamp) -> Option<Snapshot> {
-        let state = lock(&self.state);
-        state.known.then(|| {
-            let mut snapshot = Snapshot::new(now);
-            for engaged in state.members.values() {
-                let mut view = ClusterView::new(engaged.member.name.clone());
-                for (key, value) in &engaged.member.labels {
-                    view = view.with_label(key, value);
-                }
-                snapshot.insert(view);
-            }
-            snapshot
-        })
+    /// How many replicas of an object a member shows.
+    pub(in super::super) fn created(
+        &self,
+        policy: &PolicyKey,
+        cluster: &ClusterName,
+        object: &ObjectKey,
+    ) -> u32 {
+        let desk = lock(&self.desks).get(cluster).map(Arc::clone);
+        desk.and_then(|desk| desk.created(policy, object)).unwrap_or(0)
     }
 
-    /// The desk of a member.
-    pub(in super::super) fn desk(&self, cluster: &ClusterName) -> Option<Arc<Desk>> {
-        lock(&self.state)
-            .members
-            .get(cluster)
-            .map(|engaged| Arc::clone(&engaged.desk))
+    /// The desk of a member that is in the roster, even if nobody has sat down there yet.
+    pub(in super::super) fn open(&self, cluster: &ClusterName) -> Arc<Desk> {
+        let mut desks = lock(&self.desks);
+        Arc::clone(desks.entry(cluster.clone()).or_default())
     }
 
     /// The desks of all members.
-    pub(in super::super) fn desks(&self) -> Vec<Arc<Desk>> {
-        lock(&self.state)
-            .members
-            .values()
-            .map(|engaged| Arc::clone(&engaged.desk))
-            .collect()
+    pub(in super::super) fn all(&self) -> Vec<Arc<Desk>> {
+        lock(&self.desks).values().map(Arc::clone).collect()
     }
 }
 
-async fn follow(
-    membership: Arc<dyn Membership>,
-    tools: Tools,
-    state: Arc<Mutex<State>>,
-    changed: impl Fn() + Send,
-) {
-    let mut changes = membership.changes();
+async fn follow(members: Members, tools: Tools, desks: Arc<Mutex<BTreeMap<ClusterName, Arc<Desk>>>>) {
+    let (mut roster, mut engaged, mut health) = (members.roster(), members.engaged(), members.changes());
+    let mut workers: JoinSet<ClusterName> = JoinSet::new();
+    let mut working = BTreeMap::new();
+    let mut known: BTreeMap<ClusterName, MemberStatus> = BTreeMap::new();
     loop {
-        changes.mark_unchanged();
-        match membership.members(None).await {
-            Ok(members) => {
-                if engage(&mut lock(&state), members, &tools) {
-                    changed();
-                }
-                if changes.changed().await.is_err() {
-                    // Whoever kept the members has ended; so they stay as they are.
-                    return;
+        let registered: Option<Roster> = roster.borrow_and_update().clone();
+        let now: Engaged = Arc::clone(&engaged.borrow_and_update());
+        health.mark_unchanged();
+        if let Some(registered) = registered {
+            lock(&desks).retain(|name, _| registered.contains_key(name));
+            let statuses = members.statuses();
+            for name in registered.keys() {
+                let desk = Arc::clone(lock(&desks).entry(name.clone()).or_default());
+                if let Some(status) = statuses.get(name) {
+                    let was_failing = known.get(name).is_some_and(|before| before.failure.is_some());
+                    match trouble(status) {
+                        Some(trouble) if !now.contains_key(name) => {
+                            for policy in desk.close(trouble) {
+                                tools.triggers.fire(&policy);
+                            }
+                        }
+                        _ if was_failing && status.failure.is_none() => desk.look_again(),
+                        _ => {}
+                    }
                 }
             }
-            Err(error) => {
-                tracing::warn!(%error, "members cannot be read; those known stay");
-                tokio::time::sleep(ASK_AGAIN).await;
+            known = statuses;
+        }
+        for (name, member) in now
+            .iter()
+            .filter(|(name, _)| !working.contains_key(*name))
+            .collect::<Vec<_>>()
+        {
+            let desk = Arc::clone(lock(&desks).entry(name.clone()).or_default());
+            desk.reopen();
+            let worker = Worker::new(Arc::clone(member), desk, tools.clone());
+            let (work, name) = (member.while_engaged(worker.run()), name.clone());
+            working.insert(name.clone(), ());
+            workers.spawn(async move {
+                work.await;
+                name
+            });
+        }
+        tokio::select! {
+            still = roster.changed() => if still.is_err() { return },
+            still = engaged.changed() => if still.is_err() { return },
+            still = health.changed() => if still.is_err() { return },
+            Some(ended) = workers.join_next() => {
+                if let Ok(name) = ended {
+                    working.remove(&name);
+                }
             }
         }
     }
 }
 
-/// Makes the workers those of `members`; tells whether the list is another.
-fn engage(state: &mut State, members: Vec<Member>, tools: &Tools) -> bool {
-    let mut changed = !state.known;
-    state.known = true;
-    let listed: BTreeMap<_, _> = members
-        .into_iter()
-        .map(|member| (member.name.clone(), member))
-        .collect();
-    let before = state.members.len();
-    state.members.retain(|name, _| listed.contains_key(name));
-    changed |= state.members.len() != before;
-    for (name, member) in listed {
-        if let Some(engaged) = state.members.get_mut(&name) {
-            changed |= engaged.member != member;
-            engaged.member = member;
-            // Something about some member has changed, perhaps the credentials of this one.
-            engaged.desk.look_again();
-            continue;
-        }
-        changed = true;
-        let desk = Arc::new(Desk::default());
-        let worker = Worker::new(name.clone(), Arc::clone(&desk), tools.clone());
-        let task = tokio::spawn(worker.run()).abort_handle();
-        state.members.insert(name, Engaged { member, desk, task });
-    }
-    changed
+/// Why nothing can be done in a member, if the probes say so.
+fn trouble(status: &MemberStatus) -> Option<Trouble> {
+    let failure = status.failure.as_ref()?;
+    Some(Trouble::new(
+        MemberReason::Cluster(failure.token),
+        failure.message.clone(),
+    ))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -31,8 +31,8 @@ pub(super) enum Seen {
         /// Which.
         key: ObjectKey,
     },
-    /// A watch broke: the member may be out of reach.
-    Broken,
+    /// A watch that had broken has everything again.
+    Back,
 }
 
 /// What a glance at an object tells.
@@ -41,6 +41,7 @@ pub(super) struct Sight {
     pub(super) owner: String,
     pub(super) key: ObjectKey,
     pub(super) mark: Mark,
+    pub(super) created: Option<u32>,
     pub(super) ready: Option<u32>,
     pub(super) deleting: bool,
 }
@@ -109,10 +110,6 @@ impl Watches {
         }
     }
 
-    pub(super) fn covers(&self, kinds: &BTreeSet<ObjectKind>) -> bool {
-        kinds.len() == self.tasks.len() && kinds.iter().all(|kind| self.tasks.contains_key(kind))
-    }
-
     pub(super) fn end(&mut self) {
         for task in std::mem::take(&mut self.tasks).into_values() {
             task.abort();
@@ -136,12 +133,7 @@ async fn watch(
     let served = loop {
         match Served::find(&client, &kind).await {
             Ok(served) => break served,
-            Err(Unknown::NotServed) => {}
-            Err(Unknown::Unanswered(_)) => {
-                if sender.send(Seen::Broken).is_err() {
-                    return;
-                }
-            }
+            Err(Unknown::NotServed | Unknown::Unanswered(_)) => {}
         }
         tokio::time::sleep(ASK_AGAIN).await;
     };
@@ -151,16 +143,19 @@ async fn watch(
         let key = ObjectKey::new(&kind.api_version, &kind.kind, namespace, object.name_any());
         Some((owner, key))
     };
+    let mut broken = false;
     let on_change = |change: Change<'_>| {
         let seen = match change {
             Change::Listed(object) | Change::Applied(object) => {
                 let Some((owner, key)) = sight(object) else { return };
+                let created = interpreter.created_replicas(&kind, &object.data);
                 let ready = interpreter.ready_replicas(&kind, &object.data);
                 let deleting = object.metadata.deletion_timestamp.is_some();
                 Seen::There(Box::new(Sight {
                     owner,
                     key,
                     mark: Mark::of(object),
+                    created,
                     ready,
                     deleting,
                 }))
@@ -169,7 +164,11 @@ async fn watch(
                 let Some((owner, key)) = sight(object) else { return };
                 Seen::Gone { owner, key }
             }
-            Change::Failed(_) => Seen::Broken,
+            Change::Failed(_) => {
+                broken = true;
+                return;
+            }
+            Change::Synced if std::mem::take(&mut broken) => Seen::Back,
             Change::Synced | Change::NotServed => return,
         };
         // A worker that is gone has aborted this task, or is about to.

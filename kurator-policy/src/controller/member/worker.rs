@@ -1,8 +1,7 @@
-//! The work on one member: apply what is assigned, notice what drifts, and come back when the member does.
+//! The work on one engaged member: apply what is assigned, and notice what drifts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    error::Error,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -11,8 +10,8 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use kurator_core::{
-    apply::{Applier, ApplyError, ApplyFailure, ApplyOptions, ApplyReport, ObjectOutcome, PruneScope},
-    connect::{ClientPurpose, ClusterConnector},
+    apply::{Applier, ApplyError, ApplyOptions, ApplyReport, PruneScope, Pruning},
+    multicluster::EngagedMember,
     names::ClusterName,
 };
 use tokio::{
@@ -32,9 +31,6 @@ use crate::{
     },
 };
 
-/// Between a member that went away and the first look whether it is back; doubles up to [`SLOWEST_LOOK`].
-const FIRST_LOOK: Duration = Duration::from_millis(500);
-const SLOWEST_LOOK: Duration = Duration::from_secs(10);
 /// Between two tries of a policy that did not get through; doubles up to [`SLOWEST_TRY`].
 const FIRST_TRY: Duration = Duration::from_secs(1);
 const SLOWEST_TRY: Duration = Duration::from_secs(60);
@@ -43,7 +39,6 @@ const SLOWEST_TRY: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(in super::super) struct Tools {
     pub(in super::super) applier: Arc<dyn Applier>,
-    pub(in super::super) connector: Arc<dyn ClusterConnector>,
     pub(in super::super) interpreter: Arc<dyn ResourceInterpreter>,
     pub(in super::super) triggers: Triggers,
     pub(in super::super) settings: Settings,
@@ -51,15 +46,13 @@ pub(in super::super) struct Tools {
 }
 
 pub(super) struct Worker {
-    cluster: ClusterName,
+    member: Arc<EngagedMember>,
     desk: Arc<Desk>,
     tools: Tools,
-    link: Link,
     watches: Watches,
     sender: UnboundedSender<Seen>,
     seen: UnboundedReceiver<Seen>,
     jobs: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
-    probing: bool,
     running: BTreeSet<PolicyKey>,
     dirty: BTreeSet<PolicyKey>,
     tries: BTreeMap<PolicyKey, Try>,
@@ -67,12 +60,7 @@ pub(super) struct Worker {
     /// By the UID that its objects are labelled with.
     owners: BTreeMap<String, PolicyKey>,
     kinds: BTreeSet<ObjectKind>,
-}
-
-/// Whether the member answers.
-enum Link {
-    Up { probe_at: Instant, doubts: u32 },
-    Down { looks: u32, look_at: Instant },
+    tidying: Tidying,
 }
 
 /// A policy that did not get through.
@@ -81,44 +69,79 @@ struct Try {
     at: Instant,
 }
 
+/// Something that has ended.
 enum Done {
     Pass {
         policy: PolicyKey,
         assignment: Arc<Assignment>,
         result: Result<ApplyReport, Trouble>,
     },
-    Probe(Result<(), Trouble>),
+    /// Whether another look at the namespaces may find more of them empty.
+    Tidied(bool),
+}
+
+/// Looks at the namespaces that were created here, whether they are empty by now.
+struct Tidying {
+    /// How many more looks; what is left then belongs to somebody.
+    looks: u32,
+    at: Instant,
+    running: bool,
+    /// Something else went while a look was under way.
+    again: bool,
+}
+
+impl Tidying {
+    const LOOKS: u32 = 7;
+
+    fn due() -> Self {
+        Self {
+            looks: Self::LOOKS,
+            at: Instant::now(),
+            running: false,
+            again: false,
+        }
+    }
+
+    /// The time of the next look, twice as far off as the last one was.
+    fn next(&mut self) {
+        self.looks = self.looks.saturating_sub(1);
+        self.at = Instant::now() + FIRST_TRY.saturating_mul(1 << (Self::LOOKS - self.looks).min(10));
+    }
+
+    fn timer(&self) -> Option<Instant> {
+        (self.looks > 0 && !self.running).then_some(self.at)
+    }
 }
 
 impl Worker {
-    pub(super) fn new(cluster: ClusterName, desk: Arc<Desk>, tools: Tools) -> Self {
+    pub(super) fn new(member: Arc<EngagedMember>, desk: Arc<Desk>, tools: Tools) -> Self {
         let (sender, seen) = unbounded_channel();
+        let dirty = desk.assignments().into_keys().collect();
         Self {
-            cluster,
+            member,
             desk,
             tools,
-            link: Link::Down {
-                looks: 0,
-                look_at: Instant::now(),
-            },
             watches: Watches::default(),
             sender,
             seen,
             jobs: FuturesUnordered::new(),
-            probing: false,
             running: BTreeSet::new(),
-            dirty: BTreeSet::new(),
+            dirty,
             tries: BTreeMap::new(),
             marks: BTreeMap::new(),
             owners: BTreeMap::new(),
             kinds: BTreeSet::new(),
+            // A predecessor may not have come to it.
+            tidying: Tidying::due(),
         }
     }
 
-    /// Works until the task is aborted.
+    /// Works until it is dropped.
     pub(super) async fn run(mut self) {
+        self.take_work();
         loop {
-            self.start_jobs().await;
+            self.start_passes();
+            self.start_tidying();
             let timer = self.next_timer();
             tokio::select! {
                 () = self.desk.wake.notified() => self.take_work(),
@@ -136,10 +159,7 @@ impl Worker {
         }
         self.dirty.extend(fresh);
         if look_again {
-            match &mut self.link {
-                Link::Down { look_at, .. } => *look_at = Instant::now(),
-                Link::Up { probe_at, .. } => *probe_at = Instant::now(),
-            }
+            self.try_again();
         }
         let assigned = self.desk.assignments();
         self.dirty.retain(|policy| assigned.contains_key(policy));
@@ -150,56 +170,35 @@ impl Worker {
             .iter()
             .map(|(policy, assignment)| (uid(assignment), policy.clone()))
             .collect();
-        self.kinds = assigned
+        let kinds: BTreeSet<_> = assigned
             .values()
             .flat_map(|assignment| assignment.kinds.iter().cloned())
             .collect();
-        if let Link::Down { looks: 1.., .. } = self.link {
-            // What is known of the member holds for the newcomers too.
-            let trouble = self.desk.trouble();
-            for policy in assigned.keys() {
-                self.block(policy, trouble.clone());
-            }
+        if kinds != self.kinds {
+            let client = self.member.client();
+            let Tools { hub, interpreter, .. } = &self.tools;
+            self.watches.keep(&kinds, &client, hub, interpreter, &self.sender);
+            self.kinds = kinds;
         }
+    }
+
+    /// The member answers again, so what did not get through is tried at once.
+    fn try_again(&mut self) {
+        self.dirty.extend(std::mem::take(&mut self.tries).into_keys());
     }
 
     fn next_timer(&self) -> Instant {
-        let link = match &self.link {
-            Link::Up { probe_at, .. } => *probe_at,
-            Link::Down { look_at, .. } => *look_at,
-        };
-        let far = Instant::now() + SLOWEST_TRY;
-        let link = if self.probing { far } else { link };
-        let tries = match self.link {
-            Link::Up { .. } => self
-                .tries
-                .iter()
-                .filter(|(policy, _)| !self.running.contains(policy))
-                .map(|(_, a_try)| a_try.at)
-                .min(),
-            Link::Down { .. } => None,
-        };
-        tries.unwrap_or(far).min(link)
+        let idle = self
+            .tries
+            .iter()
+            .filter(|(policy, _)| !self.running.contains(*policy));
+        let next = idle.map(|(_, a_try)| a_try.at).chain(self.tidying.timer()).min();
+        next.unwrap_or_else(|| Instant::now() + SLOWEST_TRY)
     }
 
-    /// Starts what is due: a look at the member, and, while it answers, the policies with something to do.
-    async fn start_jobs(&mut self) {
+    /// Starts passes for the policies with something to do.
+    fn start_passes(&mut self) {
         let now = Instant::now();
-        let due = match &self.link {
-            Link::Up { probe_at, .. } => *probe_at <= now,
-            Link::Down { look_at, .. } => *look_at <= now,
-        };
-        if due && !self.probing {
-            self.probing = true;
-            let (cluster, tools) = (self.cluster.clone(), self.tools.clone());
-            self.jobs.push(Box::pin(
-                async move { Done::Probe(probe(&cluster, &tools).await) },
-            ));
-        }
-        if matches!(self.link, Link::Down { .. }) {
-            return;
-        }
-        self.watch().await;
         let tried: Vec<_> = self
             .tries
             .iter()
@@ -224,11 +223,13 @@ impl Worker {
             self.tries
                 .entry(policy.clone())
                 .and_modify(|a_try| a_try.at = now + SLOWEST_TRY);
-            let Some(assignment) = self.desk.assignment(&policy) else {
+            let assignment = self.desk.assignment(&policy);
+            let Some(assignment) = assignment.filter(|assignment| !assignment.suspended) else {
+                self.tries.remove(&policy);
                 continue;
             };
             self.running.insert(policy.clone());
-            let (cluster, tools) = (self.cluster.clone(), self.tools.clone());
+            let (cluster, tools) = (self.member.name().clone(), self.tools.clone());
             self.jobs.push(Box::pin(async move {
                 let result = apply(&cluster, &tools, &assignment).await;
                 Done::Pass {
@@ -240,35 +241,35 @@ impl Worker {
         }
     }
 
-    /// Keeps a watch on every kind that is assigned.
-    async fn watch(&mut self) {
-        if self.watches.covers(&self.kinds) {
+    /// Looks for namespaces that are empty, if that is due.
+    fn start_tidying(&mut self) {
+        if self.tidying.timer().is_none_or(|at| at > Instant::now()) {
             return;
         }
-        // The connector has just made a client for the probe, so this answers from its cache.
-        if let Ok(client) = self
-            .tools
-            .connector
-            .client(&self.cluster, ClientPurpose::Watch)
-            .await
-        {
-            self.watches.keep(
-                &self.kinds,
-                &client,
-                &self.tools.hub,
-                &self.tools.interpreter,
-                &self.sender,
-            );
-        }
+        self.tidying.running = true;
+        let (cluster, tools) = (self.member.name().clone(), self.tools.clone());
+        let assigned = self.desk.assignments();
+        let objects = assigned
+            .values()
+            .flat_map(|assignment| assignment.revisions.keys());
+        let keep: BTreeSet<String> = objects.map(|object| object.name.namespace.clone()).collect();
+        self.jobs.push(Box::pin(async move {
+            let look = tools.applier.remove_empty_namespaces(&cluster, &tools.hub, &keep);
+            let more = match timeout(tools.settings.pass_deadline, look).await {
+                Ok(Ok(left)) => left > 0,
+                Ok(Err(error)) => {
+                    tracing::debug!(%cluster, reason = error.reason(), "namespaces stay: {}", chain(&error));
+                    true
+                }
+                Err(_) => true,
+            };
+            Done::Tidied(more)
+        }));
     }
 
     fn look_at(&mut self, seen: Seen) {
         match seen {
-            Seen::Broken => {
-                if let Link::Up { probe_at, .. } = &mut self.link {
-                    *probe_at = Instant::now();
-                }
-            }
+            Seen::Back => self.try_again(),
             Seen::Gone { owner, key } => {
                 self.dirty.extend(self.policy_of(&owner));
                 // Another policy may have waited for the place.
@@ -303,6 +304,7 @@ impl Worker {
         }
         let changed = self.desk.observe(&policy, |known| {
             if let Some(object) = known.objects.get_mut(&sight.key) {
+                object.created = sight.created;
                 object.ready = sight.ready;
             }
         });
@@ -317,10 +319,6 @@ impl Worker {
 
     fn finish(&mut self, done: Done) {
         match done {
-            Done::Probe(result) => {
-                self.probing = false;
-                self.probed(result);
-            }
             Done::Pass {
                 policy,
                 assignment,
@@ -329,70 +327,41 @@ impl Worker {
                 self.running.remove(&policy);
                 match result {
                     Ok(report) => self.passed(&policy, &assignment, &report),
-                    Err(trouble) => {
-                        self.dirty.insert(policy);
-                        self.lost(trouble);
-                    }
+                    Err(trouble) => self.failed(&policy, trouble),
+                }
+            }
+            Done::Tidied(more) => {
+                self.tidying.running = false;
+                if std::mem::take(&mut self.tidying.again) {
+                    // Due since then.
+                } else if more {
+                    self.tidying.next();
+                } else {
+                    self.tidying.looks = 0;
                 }
             }
         }
     }
 
-    fn probed(&mut self, result: Result<(), Trouble>) {
-        let now = Instant::now();
-        match (result, &mut self.link) {
-            (Ok(()), Link::Up { probe_at, doubts }) => {
-                *probe_at = now + self.tools.settings.probe_interval;
-                *doubts = 0;
-            }
-            (Ok(()), Link::Down { .. }) => {
-                tracing::info!(cluster = %self.cluster, "member answers");
-                self.link = Link::Up {
-                    probe_at: now + self.tools.settings.probe_interval,
-                    doubts: 0,
-                };
-                self.dirty.extend(self.desk.assignments().into_keys());
-            }
-            // One lost answer is no verdict.
-            (
-                Err(_),
-                Link::Up {
-                    probe_at,
-                    doubts: doubts @ 0,
-                },
-            ) => {
-                *probe_at = now;
-                *doubts += 1;
-            }
-            (Err(trouble), _) => self.lost(trouble),
-        }
-    }
-
-    /// The member is out of reach; every policy is told why.
-    fn lost(&mut self, trouble: Trouble) {
-        let looks = match &self.link {
-            Link::Up { .. } => {
-                tracing::warn!(cluster = %self.cluster, reason = %trouble.reason, "member lost: {}", trouble.message);
-                0
-            }
-            Link::Down { looks, .. } => *looks,
-        };
-        let pause = FIRST_LOOK.saturating_mul(1 << looks.min(10)).min(SLOWEST_LOOK);
-        self.link = Link::Down {
-            looks: looks + 1,
-            look_at: Instant::now() + pause,
-        };
-        self.watches.end();
-        self.desk.set_trouble(&trouble);
-        for policy in self.desk.assignments().into_keys() {
-            self.block(&policy, Some(trouble.clone()));
-        }
-    }
-
-    fn block(&self, policy: &PolicyKey, trouble: Option<Trouble>) {
-        if self.desk.observe(policy, |known| known.blocked = trouble) {
+    /// Nothing could be done for the policy. Whether the member as a whole is lost, its probes will tell.
+    fn failed(&mut self, policy: &PolicyKey, trouble: Trouble) {
+        tracing::debug!(cluster = %self.member.name(), %policy, reason = %trouble.reason, "{}", trouble.message);
+        if self.desk.observe(policy, |known| known.blocked = Some(trouble)) {
             self.tools.triggers.fire(policy);
         }
+        self.put_off(policy);
+    }
+
+    fn put_off(&mut self, policy: &PolicyKey) {
+        let tries = self.tries.get(policy).map_or(0, |a_try| a_try.tries);
+        let pause = FIRST_TRY.saturating_mul(1 << tries.min(10)).min(SLOWEST_TRY);
+        self.tries.insert(
+            policy.clone(),
+            Try {
+                tries: tries + 1,
+                at: Instant::now() + pause,
+            },
+        );
     }
 
     fn passed(&mut self, policy: &PolicyKey, assignment: &Assignment, report: &ApplyReport) {
@@ -414,65 +383,20 @@ impl Worker {
         if changed {
             self.tools.triggers.fire(policy);
         }
+        if matches!(&report.pruning, Pruning::Done { removals } if !removals.is_empty()) {
+            let running = self.tidying.running;
+            self.tidying = Tidying {
+                running,
+                again: running,
+                ..Tidying::due()
+            };
+        }
         if report.is_complete() {
             self.tries.remove(policy);
         } else {
-            let tries = self.tries.get(policy).map_or(0, |a_try| a_try.tries);
-            let pause = FIRST_TRY.saturating_mul(1 << tries.min(10)).min(SLOWEST_TRY);
-            self.tries.insert(
-                policy.clone(),
-                Try {
-                    tries: tries + 1,
-                    at: Instant::now() + pause,
-                },
-            );
-        }
-        if let Some(failure) = lost_on_the_way(report) {
-            self.lost(Trouble::new(
-                MemberReason::Cluster(failure.reason()),
-                failure.to_string(),
-            ));
+            self.put_off(policy);
         }
     }
-}
-
-/// The failure of an object that is one of the member as a whole.
-fn lost_on_the_way(report: &ApplyReport) -> Option<&ApplyFailure> {
-    report.objects.iter().find_map(|entry| match &entry.outcome {
-        ObjectOutcome::Failed { failure } if failure.concerns_member() => Some(failure),
-        _ => None,
-    })
-}
-
-async fn probe(cluster: &ClusterName, tools: &Tools) -> Result<(), Trouble> {
-    let answer = async {
-        let client = tools
-            .connector
-            .client(cluster, ClientPurpose::Probe)
-            .await
-            .map_err(|error| Trouble::new(MemberReason::Cluster(error.reason()), chain(&error)))?;
-        match client.apiserver_version().await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 401 => {
-                tools.connector.invalidate(cluster).await;
-                let failure = ApplyFailure::Unauthorized;
-                Err(Trouble::new(
-                    MemberReason::Cluster(failure.reason()),
-                    failure.to_string(),
-                ))
-            }
-            // It answers; whether it lets us read its version is another matter.
-            Err(kube::Error::Api(status)) if status.code < 500 => Ok(()),
-            Err(error) => Err(Trouble::new(
-                MemberReason::Cluster("MemberUnreachable"),
-                innermost(&error),
-            )),
-        }
-    };
-    let deadline = tools.settings.probe_deadline;
-    timeout(deadline, answer)
-        .await
-        .unwrap_or_else(|_| Err(timed_out(deadline)))
 }
 
 async fn apply(
@@ -508,13 +432,4 @@ fn timed_out(deadline: Duration) -> Trouble {
         TIMED_OUT,
         format!("the member did not answer within {} s", deadline.as_secs_f32()),
     )
-}
-
-/// The last of a chain of errors: kube's own repeat one another.
-fn innermost(error: &dyn Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }

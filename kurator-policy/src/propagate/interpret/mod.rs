@@ -43,6 +43,14 @@ pub trait ResourceInterpreter: Debug + Send + Sync {
     /// How many replicas of an object in a member are ready, by the status its controllers wrote there.
     fn ready_replicas(&self, kind: &ObjectKind, object: &Value) -> Option<u32>;
 
+    /// How many replicas of an object in a member there are, ready or not, by the status its controllers wrote there:
+    /// what of the room it was promised it takes by now. By default `status.replicas`.
+    fn created_replicas(&self, kind: &ObjectKind, object: &Value) -> Option<u32> {
+        self.replicas(kind, object)?;
+        let created = object.pointer("/status/replicas").and_then(Value::as_u64);
+        Some(u32::try_from(created.unwrap_or(0)).unwrap_or(u32::MAX))
+    }
+
     /// Takes out what another cluster must fill in for itself. Server-set metadata and status are gone already.
     fn strip(&self, kind: &ObjectKind, object: &mut Value);
 
@@ -148,6 +156,10 @@ impl ResourceInterpreter for Kinds {
 
     fn ready_replicas(&self, kind: &ObjectKind, object: &Value) -> Option<u32> {
         self.of(kind).ready_replicas(kind, object)
+    }
+
+    fn created_replicas(&self, kind: &ObjectKind, object: &Value) -> Option<u32> {
+        self.of(kind).created_replicas(kind, object)
     }
 
     fn strip(&self, kind: &ObjectKind, object: &mut Value) {
