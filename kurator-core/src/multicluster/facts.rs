@@ -19,7 +19,7 @@ use super::engaged::EngagedMember;
 use super::members::Members;
 use crate::health::{NodeHealth, cloud_nodes};
 use crate::names::ClusterName;
-use crate::observe::{ApiSet, ClusterView, Health, ObserveError};
+use crate::observe::{ApiSet, ClusterView, Health, ObserveError, PodOwner, TEMPLATE_HASH};
 
 /// How often version and APIs are asked for again.
 const REFRESH: Duration = Duration::from_secs(600);
@@ -122,6 +122,23 @@ impl Facts {
         }
         view = view.with_observed_nodes(nodes.iter().map(AsRef::as_ref), pods.iter().map(AsRef::as_ref))?;
         Ok(Some(view))
+    }
+
+    /// How many replicas of each workload a member shows, counted in the pods that its view is made of; without those
+    /// that end or have ended. What is counted here is in every [`Facts::view`] that is taken later, as long as it is
+    /// there. `None` while the pods are not known.
+    #[must_use]
+    pub fn replicas(&self, name: &ClusterName) -> Option<BTreeMap<PodOwner, u32>> {
+        let fact = self.known.lock().get(name).cloned()?;
+        if !(is_ready(&fact.nodes) && is_ready(&fact.pods)) {
+            return None;
+        }
+        let mut replicas: BTreeMap<PodOwner, u32> = BTreeMap::new();
+        for owner in fact.pods.state().iter().filter_map(|pod| PodOwner::of(pod)) {
+            let count = replicas.entry(owner).or_default();
+            *count = count.saturating_add(1);
+        }
+        Some(replicas)
     }
 
     /// The version of a member's API server, once it has said so.
@@ -263,7 +280,7 @@ fn trim_node(node: &mut Node) {
 fn trim_pod(pod: &mut Pod) {
     pod.managed_fields_mut().clear();
     pod.annotations_mut().clear();
-    pod.labels_mut().clear();
+    pod.labels_mut().retain(|key, _| key == TEMPLATE_HASH);
     if let Some(spec) = &mut pod.spec {
         spec.volumes = None;
         spec.affinity = None;

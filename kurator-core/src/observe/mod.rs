@@ -26,6 +26,7 @@
 mod cluster;
 mod live;
 mod node;
+mod pod_owner;
 mod requests;
 mod resources;
 mod snapshot;
@@ -34,6 +35,9 @@ mod taint;
 pub use cluster::{ApiSet, ApiSupport, ClusterView, Health, HealthStatus};
 pub use live::{ObserveError, UnknownEffect};
 pub use node::NodeView;
+pub use pod_owner::PodOwner;
+#[cfg(feature = "client")]
+pub(crate) use pod_owner::TEMPLATE_HASH;
 pub use requests::{RequestsError, pod_requests, running_pod_requests};
 pub use resources::{ModelGrade, QuantityRange, ResourceSummary, Resources};
 pub use snapshot::{Snapshot, SnapshotError};

@@ -42,6 +42,7 @@ use super::{
     policy::Policy,
     promises::Promises,
     report::Written,
+    shown::ShownReplicas,
     templates::Templates,
     trigger::Triggers,
     watch::{Change, Synced, Watch},
@@ -200,21 +201,27 @@ impl Distribution {
             .unwrap_or_else(|| Arc::new(Facts::start(self.members.clone())));
         let desks = Arc::new(Desks::follow(self.members.clone(), tools));
         let promises = Arc::new(Mutex::new(Promises::default()));
-        let (settling, shown) = (Arc::clone(&promises), Arc::clone(&desks));
+        let (settling, watched, seen) = (Arc::clone(&promises), Arc::clone(&desks), Arc::clone(&facts));
         let look = move |refresh: &mut dyn FnMut()| {
             // Nobody plans in between.
             let mut promises = settling.lock().unwrap_or_else(PoisonError::into_inner);
+            let shown = ShownReplicas::new(&watched, &seen);
             let settled = promises.settle(
-                &|policy, cluster, object| shown.created(policy, cluster, object),
+                &|policy, cluster, object| shown.of(policy, cluster, object),
                 Instant::now(),
             );
             refresh();
             settled
         };
-        let fleet = Fleet::follow(self.members, facts, look, move |change| match change {
-            FleetChange::Members => everyone.fire(None),
-            FleetChange::Room => waiters.fire(),
-        });
+        let fleet = Fleet::follow(
+            self.members,
+            Arc::clone(&facts),
+            look,
+            move |change| match change {
+                FleetChange::Members => everyone.fire(None),
+                FleetChange::Room => waiters.fire(),
+            },
+        );
         let reporter = Reporter {
             controller: "kurator-distribution".into(),
             instance: None,
@@ -227,6 +234,7 @@ impl Distribution {
             policies: Arc::clone(&policies),
             overrides,
             fleet,
+            facts,
             desks,
             waiting,
             promises,
@@ -324,6 +332,7 @@ pub(super) struct Context {
     pub(super) overrides: OverridePolicies,
     pub(super) templates: Templates,
     pub(super) fleet: Fleet,
+    pub(super) facts: Arc<Facts>,
     pub(super) desks: Arc<Desks>,
     pub(super) waiting: Arc<Waiting>,
     pub(super) promises: Arc<Mutex<Promises>>,

@@ -46,6 +46,7 @@ mod promises;
 mod reconcile;
 mod report;
 mod settings;
+mod shown;
 mod templates;
 mod trigger;
 mod watch;

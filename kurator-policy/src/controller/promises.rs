@@ -16,16 +16,16 @@ use crate::{
     propagate::{ObjectKey, Planned, PolicyKey, Rendered, ResourceInterpreter, Template},
 };
 
-/// How much later than the number of replicas of a workload the pods that make it up may be seen: they are watched on
-/// connections of their own.
-pub(super) const LAG: Duration = Duration::from_secs(1);
+/// How much later than the number that a workload gives of its replicas their pods may be seen, which are watched on a
+/// connection of their own. It matters only where the pods themselves cannot be counted.
+const LAG: Duration = Duration::from_secs(1);
 
 /// What came of looking at what members show.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Settled {
     /// Some room is no longer promised to anybody.
     pub(super) freed: bool,
-    /// The same will be so after [`LAG`].
+    /// The same will be so in a while.
     pub(super) pending: bool,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Promises {
     open: BTreeMap<PolicyKey, Vec<Promise>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Promise {
     cluster: ClusterName,
     object: ObjectKey,
@@ -48,7 +48,16 @@ struct Promise {
 }
 
 /// How many replicas of an object a member shows by now.
-pub(super) type Created<'a> = dyn Fn(&PolicyKey, &ClusterName, &ObjectKey) -> u32 + 'a;
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Created {
+    /// So many.
+    pub(super) replicas: u32,
+    /// Whether they were counted in what the fleet is made of, so that whoever looks there next finds them.
+    pub(super) counted: bool,
+}
+
+/// Tells that of any object.
+pub(super) type Shown<'a> = dyn Fn(&PolicyKey, &ClusterName, &ObjectKey) -> Created + 'a;
 
 impl Promise {
     fn committed(&self, running: &BTreeMap<ObjectKey, Running>) -> u32 {
@@ -64,21 +73,21 @@ impl Promise {
 }
 
 impl Promises {
-    /// To be called right before the fleet is looked at: what the members have shown for [`LAG`] will be in what is seen
-    /// there. Tells whether some room is no longer promised to anybody, and whether that is to come.
-    pub(super) fn settle(&mut self, created: &Created<'_>, now: Instant) -> Settled {
+    /// To be called right before the fleet is looked at: what was counted, or has been shown for a while, will be in what
+    /// is seen there. Tells whether some room is no longer promised to anybody, and whether that is to come.
+    pub(super) fn settle(&mut self, shown: &Shown<'_>, now: Instant) -> Settled {
         let mut settled = Settled::default();
         for (policy, promises) in &mut self.open {
             for promise in promises.iter_mut() {
-                let shown = created(policy, &promise.cluster, &promise.object);
-                if shown != promise.shown.0 {
-                    promise.shown = (shown, now);
+                let Created { replicas, counted } = shown(policy, &promise.cluster, &promise.object);
+                if replicas != promise.shown.0 {
+                    promise.shown = (replicas, now);
                 }
-                if shown <= promise.seen {
+                if replicas <= promise.seen {
                     continue;
                 }
-                if now.saturating_duration_since(promise.shown.1) >= LAG {
-                    promise.seen = shown;
+                if counted || now.saturating_duration_since(promise.shown.1) >= LAG {
+                    promise.seen = replicas;
                     settled.freed = true;
                 } else {
                     settled.pending = true;
@@ -145,7 +154,7 @@ impl Promises {
         planned: &Planned,
         templates: &[Template],
         interpreter: &dyn ResourceInterpreter,
-        created: &Created<'_>,
+        shown: &Shown<'_>,
         now: Instant,
     ) -> bool {
         let mut promises = Vec::new();
@@ -153,19 +162,24 @@ impl Promises {
             let needs = interpreter.requirements(&template.key.kind, &template.manifest);
             let request = needs.map(|needs| needs.request).unwrap_or_default();
             for (cluster, member) in &planned.members {
-                let Some(Rendered::Manifest {
-                    applied: Some(replicas),
-                    ..
-                }) = member.objects.get(&template.key).map(|object| &object.rendered)
-                else {
-                    continue;
+                let mut before = self.open.get(policy).into_iter().flatten();
+                let before = before.find(|it| it.cluster == *cluster && it.object == template.key);
+                let replicas = match member.objects.get(&template.key).map(|object| &object.rendered) {
+                    Some(Rendered::Manifest {
+                        applied: Some(replicas),
+                        ..
+                    }) => replicas,
+                    // What was sent stays sent.
+                    Some(Rendered::Held { .. }) => {
+                        promises.extend(before.cloned());
+                        continue;
+                    }
+                    _ => continue,
                 };
-                let before = self.open.get(policy).into_iter().flatten();
-                let mut before = before.filter(|it| it.cluster == *cluster && it.object == template.key);
-                let (seen, shown) = match before.next() {
+                let (seen, shown) = match before {
                     Some(promise) => (promise.seen, promise.shown),
                     None => {
-                        let seen = created(policy, cluster, &template.key);
+                        let seen = shown(policy, cluster, &template.key).replicas;
                         (seen, (seen, now))
                     }
                 };
@@ -198,9 +212,9 @@ impl Promises {
     }
 
     /// Whether a member shows more of what the policy was promised than when the fleet was last looked at.
-    pub(super) fn is_overtaken(&self, policy: &PolicyKey, created: &Created<'_>) -> bool {
+    pub(super) fn is_overtaken(&self, policy: &PolicyKey, shown: &Shown<'_>) -> bool {
         let mut promises = self.open.get(policy).into_iter().flatten();
-        promises.any(|promise| created(policy, &promise.cluster, &promise.object) > promise.shown.0)
+        promises.any(|promise| shown(policy, &promise.cluster, &promise.object).replicas > promise.shown.0)
     }
 
     /// A policy that is gone was promised nothing. Tells whether it was.

@@ -20,6 +20,7 @@ use super::{
     member::{Assignment, Wanted},
     policy::Policy,
     promises::goes_by_room,
+    shown::ShownReplicas,
     templates::Listed,
 };
 use crate::{
@@ -153,11 +154,11 @@ impl Context {
         overrides: &[OverridePolicy],
         fleet: &Arc<Snapshot>,
     ) -> Planned {
-        let created = |policy: &PolicyKey, cluster: &ClusterName, object: &ObjectKey| {
-            self.desks.created(policy, cluster, object)
-        };
         let running = running(self.previous(policy).as_ref(), templates, fleet);
         let mut promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = ShownReplicas::new(&self.desks, &self.facts);
+        let shown =
+            |policy: &PolicyKey, cluster: &ClusterName, object: &ObjectKey| shown.of(policy, cluster, object);
         // What was promised fits the fleet as it is now, not as it was when this pass began.
         let fleet = self.fleet.snapshot().unwrap_or_else(|| Arc::clone(fleet));
         let fleet = if goes_by_room(&spec.placement) {
@@ -181,10 +182,10 @@ impl Context {
             &planned,
             templates,
             &*self.interpreter,
-            &created,
+            &shown,
             Instant::now(),
         );
-        if promises.is_overtaken(&policy.key, &created) {
+        if promises.is_overtaken(&policy.key, &shown) {
             self.fleet.look_again();
         }
         drop(promises);

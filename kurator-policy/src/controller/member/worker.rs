@@ -57,6 +57,8 @@ pub(super) struct Worker {
     dirty: BTreeSet<PolicyKey>,
     tries: BTreeMap<PolicyKey, Try>,
     marks: BTreeMap<PolicyKey, BTreeMap<ObjectKey, Mark>>,
+    /// What was seen while a pass was under way, which may be newer or older than what the pass finds.
+    held: BTreeMap<PolicyKey, BTreeMap<ObjectKey, Sight>>,
     /// By the UID that its objects are labelled with.
     owners: BTreeMap<String, PolicyKey>,
     kinds: BTreeSet<ObjectKind>,
@@ -129,6 +131,7 @@ impl Worker {
             dirty,
             tries: BTreeMap::new(),
             marks: BTreeMap::new(),
+            held: BTreeMap::new(),
             owners: BTreeMap::new(),
             kinds: BTreeSet::new(),
             // A predecessor may not have come to it.
@@ -165,6 +168,7 @@ impl Worker {
         self.dirty.retain(|policy| assigned.contains_key(policy));
         self.tries.retain(|policy, _| assigned.contains_key(policy));
         self.marks.retain(|policy, _| assigned.contains_key(policy));
+        self.held.retain(|policy, _| assigned.contains_key(policy));
         let uid = |assignment: &Assignment| assignment.set.owner().uid().to_owned();
         self.owners = assigned
             .iter()
@@ -271,7 +275,12 @@ impl Worker {
         match seen {
             Seen::Back => self.try_again(),
             Seen::Gone { owner, key } => {
-                self.dirty.extend(self.policy_of(&owner));
+                if let Some(policy) = self.policy_of(&owner) {
+                    if let Some(held) = self.held.get_mut(&policy) {
+                        held.remove(&key);
+                    }
+                    self.dirty.insert(policy);
+                }
                 // Another policy may have waited for the place.
                 let waiting = self.desk.assignments().into_iter();
                 let waiting = waiting.filter(|(_, assignment)| assignment.revisions.contains_key(&key));
@@ -295,7 +304,10 @@ impl Worker {
             }
             return;
         }
-        let Some(mark) = self.marks.get(&policy).and_then(|marks| marks.get(&sight.key)) else {
+        let mark = self.marks.get(&policy).and_then(|marks| marks.get(&sight.key));
+        let Some(mark) = mark.filter(|_| !self.running.contains(&policy)) else {
+            let held = self.held.entry(policy).or_default();
+            held.insert(sight.key.clone(), sight);
             return;
         };
         if *mark != sight.mark {
@@ -382,6 +394,9 @@ impl Worker {
         });
         if changed {
             self.tools.triggers.fire(policy);
+        }
+        for sight in self.held.remove(policy).unwrap_or_default().into_values() {
+            self.compare(sight);
         }
         if matches!(&report.pruning, Pruning::Done { removals } if !removals.is_empty()) {
             let running = self.tidying.running;
