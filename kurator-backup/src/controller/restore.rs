@@ -16,7 +16,7 @@ use crate::{
     },
     execute::{ExecuteError, RestoreStore as _},
     restore::{Restore, RestoreReason, RunView, begin, select},
-    run::{RunEvent, RunId},
+    run::{RunEvent, RunId, RunReason},
 };
 
 impl Context {
@@ -62,8 +62,14 @@ impl Context {
             let pass = pass.map_err(failed)?;
             (pass.status, pass.wake_at)
         } else {
-            let Ok(members) = members(&*self.membership, &object.spec.fleet).await else {
-                return Ok(Action::requeue(NOBODY_KNOWS));
+            let members = match members(&*self.membership, &object.spec.fleet).await {
+                Ok(members) => members,
+                Err(reason) => {
+                    self.wait(&store, before.as_ref(), &object, &reason)
+                        .await
+                        .map_err(failed)?;
+                    return Ok(Action::requeue(NOBODY_KNOWS));
+                }
             };
             let executions: Api<BackupExecution> = Api::namespaced(self.hub.clone(), &key.namespace);
             let listed = executions
@@ -91,6 +97,30 @@ impl Context {
         };
         self.tell(&object, before.as_ref(), &after).await;
         Ok(self.until(wake_at))
+    }
+
+    /// A restore that cannot begin yet.
+    async fn wait(
+        &self,
+        store: &HubStatus<RestoreExecution>,
+        before: Option<&RestoreExecutionStatus>,
+        object: &RestoreExecution,
+        reason: &RunReason,
+    ) -> Result<(), ExecuteError> {
+        let mut status = before.cloned().unwrap_or_default();
+        status.observed_generation = object.metadata.generation;
+        let old = std::mem::take(&mut status.conditions);
+        let mut conditions = ConditionSet::new(old, object.metadata.generation, self.clock.now());
+        conditions.ready(false, reason);
+        conditions.progressing(true, reason);
+        status.conditions = conditions.into_vec();
+        if before == Some(&status) {
+            return Ok(());
+        }
+        store.save(&status).await.map_err(|source| ExecuteError::Store {
+            run: object.name_any(),
+            source,
+        })
     }
 
     /// A restore that never begins.

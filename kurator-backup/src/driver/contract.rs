@@ -162,3 +162,33 @@ pub trait ConsistencyBarrier: fmt::Debug + Send + Sync + 'static {
     /// [`DriverError`].
     async fn holders(&self, cluster: &ClusterName) -> Result<BTreeSet<OwnerToken>, DriverError>;
 }
+
+/// No barrier: whoever asks for the consistency `Fleet` is told that nothing can hold still, and nothing is backed up.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct NoBarrier;
+
+impl NoBarrier {
+    /// No barrier.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+#[async_trait]
+impl ConsistencyBarrier for NoBarrier {
+    async fn quiesce(&self, _: &ClusterName, _: &QuiesceRequest) -> Result<QuiesceState, DriverError> {
+        Ok(QuiesceState::Failed {
+            message: "this host has no barrier; ask for another consistency, or give it one".to_owned(),
+        })
+    }
+
+    async fn release(&self, _: &ClusterName, _: &QuiesceRequest) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    async fn holders(&self, _: &ClusterName) -> Result<BTreeSet<OwnerToken>, DriverError> {
+        Ok(BTreeSet::new())
+    }
+}

@@ -16,7 +16,7 @@ mod request;
 mod scope;
 
 #[cfg(feature = "client")]
-pub use self::contract::{BackupDriver, ConsistencyBarrier};
+pub use self::contract::{BackupDriver, ConsistencyBarrier, NoBarrier};
 pub(crate) use self::observation::{cut, names_kind};
 pub use self::{
     barrier::{QuiesceRequest, QuiesceState},

@@ -34,7 +34,7 @@ impl Executor {
         store: &dyn RestoreStore,
         now: Timestamp,
     ) -> Result<RestorePass, ExecuteError> {
-        let seen: BTreeMap<ClusterName, SeenTarget> = stream::iter(asks(restore, status, now))
+        let seen: BTreeMap<ClusterName, SeenTarget> = stream::iter(asks(status, now))
             .map(|ask| async move { (ask.cluster().clone(), self.ask_target(ask).await) })
             .buffer_unordered(self.options.concurrency.max(1))
             .collect()

@@ -279,8 +279,7 @@ pub struct RestoreStep {
 
 /// What to look at in this pass. One question a member.
 #[must_use]
-pub fn asks(restore: &Restore, status: &RestoreExecutionStatus, now: Timestamp) -> Vec<RestoreAsk> {
-    let _ = restore;
+pub fn asks(status: &RestoreExecutionStatus, now: Timestamp) -> Vec<RestoreAsk> {
     let due = |entry: &&ClusterRestore| entry.retry_at.as_ref().is_none_or(|at| at.0 <= now);
     let ask = |entry: &ClusterRestore| {
         let (cluster, target) = (entry.cluster.clone(), entry.target.clone());

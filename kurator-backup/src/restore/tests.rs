@@ -108,7 +108,7 @@ impl Sim {
             self.status = Some(begin(restore, &self.view, &self.members, now));
             return if self.wrote() { None } else { Some(Some(now)) };
         };
-        let seen = asks(restore, &status, now)
+        let seen = asks(&status, now)
             .iter()
             .map(|ask| (ask.cluster().clone(), self.look(ask)))
             .collect();
