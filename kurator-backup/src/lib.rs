@@ -13,6 +13,7 @@
 //! | decide what a restore changes, and follow it | [`restore`] |
 //! | know how much would be lost | [`recovery`] |
 //! | do it, through traits you can replace | [`driver`], `execute` (feature `client`) |
+//! | know what Velero would refuse, and drive it | [`velero`] (`VeleroDriver` with feature `client`) |
 //! | have controllers do it | `controller` (feature `client`) |
 //!
 //! # A run, pass by pass
@@ -92,3 +93,4 @@ pub mod run;
 pub mod schedule;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod velero;

@@ -24,7 +24,8 @@ use crate::{
     api::{BackupExecution, BackupSchedule, RestoreExecution, labels},
     driver::{BackupDriver, ConsistencyBarrier},
     execute::{Executor, ExecutorOptions},
-    run::{LocationGate, Preflight, RunEvent},
+    run::{Preflight, RunEvent},
+    velero::VeleroPreflight,
 };
 
 /// How long until a pass that failed is made again.
@@ -69,14 +70,14 @@ impl BackupManager {
             membership,
             driver,
             barrier,
-            preflight: Arc::new(LocationGate),
+            preflight: Arc::new(VeleroPreflight),
             clock: Arc::new(SystemClock::new()),
             options: ExecutorOptions::default(),
             namespace: None,
         }
     }
 
-    /// Sets what servers would refuse. Default: a storage location must be there, writable and available.
+    /// Sets what servers would refuse. Default [`VeleroPreflight`].
     pub fn with_preflight(mut self, preflight: Arc<dyn Preflight>) -> Self {
         self.preflight = preflight;
         self

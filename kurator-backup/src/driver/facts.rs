@@ -23,6 +23,9 @@ pub struct MemberFacts {
     pub snapshot_locations: BTreeMap<String, String>,
     /// Providers whose snapshot location is given by default.
     pub default_snapshot_providers: BTreeSet<String>,
+    /// Namespaces that the server adds to those a backup excludes, because they say so themselves. A request that
+    /// includes one by its name is refused.
+    pub left_out_namespaces: BTreeSet<String>,
     /// ConfigMaps in the server's namespace that a request may name as resource policy.
     pub resource_policies: BTreeSet<String>,
 }

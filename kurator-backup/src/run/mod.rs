@@ -64,7 +64,7 @@ pub use self::{
     identity::RunId,
     outcome::{Verdict, verdict},
     policy::{PolicyError, Prepared},
-    preflight::{LocationGate, Preflight, Refusal},
+    preflight::{Preflight, Refusal},
     reason::{ClusterReason, RunReason},
     request::backup_request,
     seen::{ActionResult, Obstacle, Seen},
@@ -78,6 +78,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use kurator_core::names::ClusterName;
+
+use crate::velero::VeleroPreflight;
 
 /// One run: who it is, what it is to do, and what was asked of it since.
 #[derive(Clone, Debug)]
@@ -93,7 +95,7 @@ pub struct Run {
     pub generation: Option<i64>,
     /// The members of the fleet now.
     pub members: SeenMembers,
-    /// What servers would refuse. Default [`LocationGate`].
+    /// What servers would refuse. Default [`VeleroPreflight`].
     pub preflight: Arc<dyn Preflight>,
 }
 
@@ -110,7 +112,7 @@ impl Run {
             cancel: false,
             generation: None,
             members: SeenMembers::new(),
-            preflight: Arc::new(LocationGate),
+            preflight: Arc::new(VeleroPreflight),
         }
     }
 

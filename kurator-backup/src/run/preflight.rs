@@ -4,7 +4,7 @@ use std::fmt;
 
 use kurator_core::{names::ClusterName, reason::Reason};
 
-use crate::driver::{BackupRequest, LocationAccess, LocationState, MemberFacts};
+use crate::driver::{BackupRequest, MemberFacts};
 
 /// Why a server would refuse a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,38 +54,4 @@ impl Reason for Refusal {
 pub trait Preflight: fmt::Debug + Send + Sync + 'static {
     /// Why the server with these facts would refuse `request`; empty if it would not.
     fn backup(&self, request: &BackupRequest, facts: &MemberFacts) -> Vec<Refusal>;
-}
-
-/// The rule of every server: the storage location must be there, writable and looked at.
-#[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct LocationGate;
-
-impl Preflight for LocationGate {
-    fn backup(&self, request: &BackupRequest, facts: &MemberFacts) -> Vec<Refusal> {
-        let named = request.location.as_ref();
-        let refusal = |token, message| vec![Refusal { token, message }];
-        let Some((name, location)) = facts.location(named) else {
-            let message = named.map_or_else(
-                || "there is no default storage location; make one the default or name one".to_owned(),
-                |name| format!("there is no storage location {name}; create it or name another"),
-            );
-            return refusal("StorageLocationMissing", message);
-        };
-        if location.access == LocationAccess::ReadOnly {
-            let message = format!("storage location {name} is read-only; name another");
-            return refusal("StorageLocationReadOnly", message);
-        }
-        match &location.state {
-            LocationState::Available => Vec::new(),
-            LocationState::Unavailable { message } => refusal(
-                "StorageLocationUnavailable",
-                format!("storage location {name} cannot be used now: {message}"),
-            ),
-            LocationState::Unknown => refusal(
-                "StorageLocationUnavailable",
-                format!("the server has not looked at storage location {name} yet"),
-            ),
-        }
-    }
 }
