@@ -85,7 +85,10 @@ fn leaves_nothing(name: &str, end: &End) {
     } else {
         "wait"
     };
-    let mut holder = Command::new(env::current_exe().unwrap())
+    // A shell ignores SIGINT for what it runs in the background, and whoever is started from there inherits that.
+    let mut holder = Command::new("env")
+        .arg("--default-signal=INT,TERM")
+        .arg(env::current_exe().unwrap())
         .args(["--hold", role])
         .env("TMPDIR", temp.path())
         .stdout(Stdio::piped())
