@@ -75,7 +75,7 @@ pub(crate) async fn backup_is(
     driver: &dyn BackupDriver,
     member: &str,
     name: &str,
-    met: impl Fn(&BackupObservation) -> bool,
+    met: impl Fn(&BackupObservation) -> bool + Send + Sync,
 ) -> BackupObservation {
     let mut last = None;
     let looks = async {
