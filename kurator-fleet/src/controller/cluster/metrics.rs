@@ -73,13 +73,14 @@ impl ScalingMetrics for () {
 /// let counts = ScalingCounts::default();
 /// let took = Duration::from_millis(1500);
 /// counts.record(&"east".parse()?, &ScalingMetric::Reconciled { reason: "AsWanted", took });
-/// assert_eq!(
-///     counts.to_string(),
-///     "# TYPE kurator_cluster_reconcile_seconds_total counter\n\
-///      kurator_cluster_reconcile_seconds_total{cluster=\"east\",reason=\"AsWanted\"} 1.5\n\
-///      # TYPE kurator_cluster_reconciles_total counter\n\
-///      kurator_cluster_reconciles_total{cluster=\"east\",reason=\"AsWanted\"} 1\n",
-/// );
+/// let text = counts.to_string();
+/// let lines: Vec<&str> = text.lines().collect();
+/// assert_eq!(lines, [
+///     "# TYPE kurator_cluster_reconcile_seconds_total counter",
+///     r#"kurator_cluster_reconcile_seconds_total{cluster="east",reason="AsWanted"} 1.5"#,
+///     "# TYPE kurator_cluster_reconciles_total counter",
+///     r#"kurator_cluster_reconciles_total{cluster="east",reason="AsWanted"} 1"#,
+/// ]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default)]
