@@ -189,6 +189,23 @@ impl Rig {
         }
     }
 
+    /// What the node's kubelet says of it: unless it says "True", it then says no more.
+    async fn ready_condition(&self, node: &str, status: &str) {
+        let member = self.member();
+        match status {
+            "True" => member.revive_node(node).await.unwrap(),
+            _ => member.silence_node(node).await.unwrap(),
+        }
+        let nodes: Api<Node> = Api::all(no_retry(member));
+        let status = json!({"status": {"conditions": [
+            {"type": "Ready", "status": status, "reason": "Test", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+        ]}});
+        nodes
+            .patch_status(node, &PatchParams::default(), &Patch::Strategic(status))
+            .await
+            .unwrap();
+    }
+
     async fn ready(&self, count: u32) -> Cluster {
         self.until(|cluster| {
             let nodes = cluster
@@ -329,6 +346,17 @@ async fn somebody_has_to_agree_and_a_process_that_dies_is_continued_and_a_larger
         .await;
     let plan = cluster.status.as_ref().unwrap().drain.clone().unwrap();
     assert!(told(&cluster, "Progressing").2.contains(&plan.plan));
+    // Neither does a node that is away for a while change what somebody is asked to agree to.
+    rig.ready_condition(&plan.nodes[0], "False").await;
+    let cluster = rig
+        .until(|cluster| told(cluster, "Progressing").1 == "NodeNotReady")
+        .await;
+    assert_eq!(cluster.status.unwrap().drain.as_ref(), Some(&plan));
+    rig.ready_condition(&plan.nodes[0], "True").await;
+    let cluster = rig
+        .until(|cluster| told(cluster, "Progressing").1 == "ApprovalPending")
+        .await;
+    assert_eq!(cluster.status.unwrap().drain.unwrap().plan, plan.plan);
     // Pods come and go meanwhile; what is agreed to is the nodes.
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let on_it = ListParams::default().fields(&format!("spec.nodeName={}", plan.nodes[0]));
@@ -421,16 +449,8 @@ async fn somebody_has_to_agree_and_a_process_that_dies_is_continued_and_a_larger
 async fn a_cluster_that_is_not_well_is_left_alone_for_five_minutes_and_says_so() {
     let rig = Rig::start(4).await;
     let client = no_retry(rig.member());
-    let nodes: Api<Node> = Api::all(client.clone());
     for name in ["node-0", "node-1"] {
-        rig.member().silence_node(name).await.unwrap();
-        let status = json!({"status": {"conditions": [
-            {"type": "Ready", "status": "False", "reason": "Test", "lastTransitionTime": "2026-01-01T00:00:00Z"},
-        ]}});
-        nodes
-            .patch_status(name, &PatchParams::default(), &Patch::Strategic(status))
-            .await
-            .unwrap();
+        rig.ready_condition(name, "False").await;
     }
     let cluster = MANIFEST
         .replace("count: 5", "count: 2")

@@ -87,13 +87,20 @@ pub(crate) fn build_tests() -> Outcome {
     ]))
 }
 
-/// `--all-targets` runs each bench once as well; examples that need members are started by tests.
+/// `--all-targets` runs each bench once as well; examples that need members are started by tests. One failure does not
+/// hide the next.
 pub(crate) fn tests() -> Outcome {
-    run(cargo().args(["test", "--workspace", "--all-targets", "--all-features"]))
+    run(cargo().args([
+        "test",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--no-fail-fast",
+    ]))
 }
 
 pub(crate) fn doc_tests() -> Outcome {
-    run(cargo().args(["test", "--workspace", "--doc", "--all-features"]))
+    run(cargo().args(["test", "--workspace", "--doc", "--all-features", "--no-fail-fast"]))
 }
 
 pub(crate) fn quickstart() -> Outcome {

@@ -227,7 +227,7 @@ impl Context {
         }
         let wake = self.waker(cluster);
         let nodes = NodeWatch::start(Arc::clone(&self.connector), member.clone(), move || wake());
-        let fresh = Arc::new(tokio::sync::Mutex::new(Tended::new(cluster.uid(), nodes)));
+        let fresh = Arc::new(tokio::sync::Mutex::new(Tended::new(cluster, nodes)));
         all.insert(cluster.name_any(), Arc::clone(&fresh));
         fresh
     }

@@ -1,5 +1,6 @@
 //! One pass over a cluster.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use super::status::{Doing, Identity, Known, cluster_status};
 use super::tended::Tended;
 use super::work::{Drain, Ended};
 use super::{APPROVE, ClusterError, Context};
-use crate::api::{Approval, Cluster, DeadlineAction, DrainProgress, DrainSettings};
+use crate::api::{Approval, Cluster, DeadlineAction, DrainSettings};
 use crate::controller::status::Said;
 use crate::scaling::execute::{
     DrainExecutor, DrainOptions, DrainOutcome, DrainStanding, InfrastructureProvider, OnDeadline, WorkerPool,
@@ -86,13 +87,11 @@ pub(super) async fn tend(
     let (counts, unreachable) = tended.nodes.counts();
     let mut again = now.saturating_add(SignedDuration::from_secs(60)).unwrap_or(now);
     let mut sooner = |when: Option<Timestamp>| again = when.map_or(again, |when| again.min(when));
-    let mut standing = None;
     let doing = match (counts, &unreachable) {
         (_, Some(failure)) => Doing::Held(failure.clone()),
         (None, None) => Doing::Held(Said::new("Connecting", "its nodes have not been listed yet")),
         (Some(counts), None) => {
             let done = pass.act(&mut tended, counts).await;
-            standing = done.standing;
             sooner(done.again);
             done.doing
         }
@@ -100,7 +99,8 @@ pub(super) async fn tend(
     sooner(tended.not_before.filter(|when| *when > now));
     let (identity, when) = pass.identity(&mut tended);
     sooner(when);
-    let standing = standing.or_else(|| tended.drain.as_ref().and_then(Drain::standing));
+    let carried_out = tended.drain.as_ref().and_then(Drain::standing);
+    let standing = carried_out.or_else(|| tended.proposal.clone());
     let known = Known {
         counts,
         unreachable,
@@ -124,17 +124,12 @@ pub(super) async fn tend(
 /// What an act came to.
 struct Done {
     doing: Doing,
-    standing: Option<DrainStanding>,
     again: Option<Timestamp>,
 }
 
 impl From<Doing> for Done {
     fn from(doing: Doing) -> Self {
-        Self {
-            doing,
-            standing: None,
-            again: None,
-        }
+        Self { doing, again: None }
     }
 }
 
@@ -218,6 +213,9 @@ impl Pass<'_> {
         });
         if step != Step::ScaleUp {
             tended.joining = None;
+        }
+        if step != Step::ScaleDown {
+            tended.proposal = None;
         }
         match step {
             Step::Wait => return working(tended).into(),
@@ -323,15 +321,14 @@ impl Pass<'_> {
                 return Doing::Held(said).into();
             }
         };
-        let proposal = self.proposal();
-        let plan = match self.plan(&objects, &policy, proposal.as_ref()) {
+        let (plan, proposed_before) = match self.plan(&objects, &policy, tended.proposal.as_ref()) {
             Ok(Some(plan)) => plan,
             Ok(None) => {
                 // The watch is behind what has just been read.
                 let said = Said::new("ScalingDown", "nodes are going");
                 return Done {
+                    doing: Doing::Working(said),
                     again: Some(self.now + SignedDuration::from_secs(1)),
-                    ..Doing::Working(said).into()
                 };
             }
             Err(said) => {
@@ -344,7 +341,7 @@ impl Pass<'_> {
             took: began.elapsed(),
         };
         self.context.options.metrics.record(self.member, &metric);
-        if let Some(said) = impossible(&plan) {
+        if let Some(said) = impossible(&plan, proposed_before) {
             let passing: Vec<_> = plan
                 .skipped
                 .iter()
@@ -363,12 +360,15 @@ impl Pass<'_> {
             }
             return Doing::Held(said).into();
         }
-        let same = proposal.filter(|proposal| proposal.nodes == plan.remove);
+        let nodes: BTreeSet<&String> = plan.remove.iter().collect();
+        let same = tended
+            .proposal
+            .take()
+            .filter(|proposal| proposal.nodes.iter().eq(nodes.iter().copied()));
         let id = same.map_or_else(|| plan_id(&plan), |proposal| proposal.plan);
         if let Some(said) = self.held(&plan, &id).await {
-            let mut done = Done::from(Doing::Held(said));
-            done.standing = Some(proposed(&plan, id));
-            return done;
+            tended.proposal = Some(proposed(&plan, id));
+            return Doing::Held(said).into();
         }
         let mut said = summary(&plan);
         let executor = |standing| self.executor(machines, policy, standing);
@@ -397,20 +397,16 @@ impl Pass<'_> {
         })
     }
 
-    /// A plan that nobody has agreed to yet.
-    fn proposal(&self) -> Option<DrainProgress> {
-        let drain = self.cluster.status.as_ref()?.drain.as_ref()?;
-        (drain.wave == 0 && !drain.nodes.is_empty()).then(|| drain.clone())
-    }
-
     /// The nodes that were proposed before as long as they can go and are as many as wanted, so that what somebody
-    /// agrees to is what happens. `None` if there is nothing to remove.
+    /// agrees to is what happens: for those that somebody is asked about it is waited if what keeps them passes by
+    /// itself, and once they are agreed to it does not matter that more could go. With whether the plan is for them.
+    /// `None` if there is nothing to remove.
     fn plan(
         &self,
         objects: &[Object],
         policy: &DrainPolicy,
-        proposal: Option<&DrainProgress>,
-    ) -> Result<Option<ScaleDownPlan>, Said> {
+        proposal: Option<&DrainStanding>,
+    ) -> Result<Option<(ScaleDownPlan, bool)>, Said> {
         let wrong = |error: &dyn std::error::Error| Said::new("PlanRefused", chain(error));
         let model = Model::from_objects(objects).map_err(|error| wrong(&error))?;
         let wanted = i64::from(self.cluster.spec.worker_nodes.count);
@@ -422,13 +418,24 @@ impl Pass<'_> {
         if plan.asked == 0 {
             return Ok(None);
         }
+        let manual = self.settings().approval == Approval::Manual;
+        let stands = |proposal: &&DrainStanding| {
+            let (before, now) = (proposal.nodes.len(), plan.remove.len());
+            let agreed = self.agreed(&proposal.plan);
+            before == now || manual && before <= plan.asked as usize && (before > now || agreed)
+        };
         let again = proposal
-            .filter(|proposal| proposal.nodes.len() == plan.remove.len())
+            .filter(stands)
             .and_then(|proposal| {
-                let request = ScaleDown::nodes(proposal.nodes.clone());
+                let request = ScaleDown::nodes(proposal.nodes.iter().cloned());
                 model.plan_scale_down(&request, policy, self.now).ok()
             })
-            .filter(|again| again.skipped.is_empty() && again.blocked_until.is_none());
+            .filter(|again| {
+                let blockers = || again.skipped.iter().flat_map(|skipped| &skipped.blockers);
+                let waits = manual && blockers().all(passes);
+                waits || again.skipped.is_empty() && again.blocked_until.is_none()
+            });
+        let proposed_before = again.is_some();
         let plan = again.unwrap_or(plan);
         if objects.len() <= CHECKED {
             let notes = check::check(&plan, objects, self.now);
@@ -436,7 +443,12 @@ impl Pass<'_> {
                 return Err(Said::new("PlanContradicted", notes.to_string()));
             }
         }
-        Ok(Some(plan))
+        Ok(Some((plan, proposed_before)))
+    }
+
+    /// Whether somebody has agreed to the plan of this name.
+    fn agreed(&self, id: &str) -> bool {
+        self.cluster.annotations().get(APPROVE).map(String::as_str) == Some(id)
     }
 
     /// Why the plan is not carried out now, in somebody else's opinion.
@@ -445,7 +457,7 @@ impl Pass<'_> {
             Approval::Automatic => {}
             Approval::DryRun => return Some(Said::new("DryRun", format!("a dry run: {}", summary(plan)))),
             Approval::Manual => {
-                if self.cluster.annotations().get(APPROVE).map(String::as_str) != Some(id) {
+                if !self.agreed(id) {
                     let name = self.cluster.name_any();
                     let message = format!(
                         "{}; agree with: kubectl annotate --overwrite clusters.cluster.kurator.dev {name} {APPROVE}={id}",
@@ -609,9 +621,10 @@ fn soonest(passing: &[&Skipped]) -> Option<Timestamp> {
     passing.iter().filter_map(of_node).min()
 }
 
-/// Why a plan removes nothing, if so.
-fn impossible(plan: &ScaleDownPlan) -> Option<Said> {
-    if !plan.remove.is_empty() {
+/// Why a plan removes nothing, if so; or less than was `proposed`, which is not to be halved.
+fn impossible(plan: &ScaleDownPlan, proposed: bool) -> Option<Said> {
+    let proposed = proposed && !plan.skipped.is_empty();
+    if !plan.remove.is_empty() && !proposed {
         return None;
     }
     let first = plan.skipped.first();
@@ -623,7 +636,12 @@ fn impossible(plan: &ScaleDownPlan) -> Option<Said> {
         |skipped| format!("{}: {}", skipped.node, skipped.detail()),
     );
     let others = plan.skipped.len().saturating_sub(1);
-    let message = format!("no node can go; {detail} (and {others} other nodes)");
+    let which = if proposed {
+        "not every node of the proposed plan"
+    } else {
+        "no node"
+    };
+    let message = format!("{which} can go; {detail} (and {others} other nodes)");
     Some(Said::new(token, message))
 }
 

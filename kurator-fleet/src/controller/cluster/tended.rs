@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 
 use super::identity::Setup;
 use super::nodes::NodeWatch;
 use super::work::Drain;
+use crate::api::Cluster;
 use crate::controller::status::Said;
+use crate::scaling::execute::DrainStanding;
 
 /// The first pause after a failure; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -24,6 +27,9 @@ pub(super) struct Tended {
     pub(super) nodes: NodeWatch,
     pub(super) drain: Option<Drain>,
     pub(super) setup: Option<Setup>,
+    /// A plan that is not carried out yet: somebody has to agree, or it is a dry run. Kept here too, as the status that is
+    /// read may be older than the one that was written.
+    pub(super) proposal: Option<DrainStanding>,
     /// What is wrong, until something has gone well.
     pub(super) trouble: Option<Said>,
     failures: u32,
@@ -37,10 +43,12 @@ pub(super) struct Tended {
 }
 
 impl Tended {
-    pub(super) fn new(uid: Option<String>, nodes: NodeWatch) -> Self {
+    /// With the proposal of a process before this one, if the status shows one.
+    pub(super) fn new(cluster: &Cluster, nodes: NodeWatch) -> Self {
         Self {
-            uid,
+            uid: cluster.uid(),
             nodes,
+            proposal: proposal(cluster),
             drain: None,
             setup: None,
             trouble: None,
@@ -97,4 +105,18 @@ impl Tended {
         self.held = Some(why);
         self.not_before = Some(until);
     }
+}
+
+fn proposal(cluster: &Cluster) -> Option<DrainStanding> {
+    let drain = cluster.status.as_ref()?.drain.as_ref()?;
+    (drain.wave == 0 && !drain.nodes.is_empty()).then(|| DrainStanding {
+        plan: drain.plan.clone(),
+        nodes: drain.nodes.iter().cloned().collect(),
+        wave: 0,
+        waves: drain.waves,
+        pods_moved: drain.pods_moved,
+        pods_to_move: drain.pods_to_move,
+        expected_end: None,
+        waiting: None,
+    })
 }
