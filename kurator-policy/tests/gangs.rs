@@ -105,6 +105,69 @@ fn a_policy_makes_gangs_of_what_does_not_say_so_itself() {
 }
 
 #[test]
+fn a_policy_may_divide_a_workload_into_gangs_which_are_placed_all_or_not_at_all() {
+    let both = fleet([cluster("a", &[4, 4, 4]), cluster("b", &[4, 4])]);
+    let policy = |gang: Value, scheduling: Value| json!({ "gang": gang, "replicaScheduling": scheduling });
+    let dynamic = || json!({ "weightPreference": { "dynamicWeight": "AvailableReplicas" } });
+    let weights = json!({ "weightPreference": { "staticWeightList": [
+        { "targetCluster": { "clusterNames": ["a"] }, "weight": 1 },
+        { "targetCluster": { "clusterNames": ["b"] }, "weight": 3 },
+    ] } });
+    let at_once = |gang: Value, scheduling: &Value, workloads: &[Workload]| {
+        together(&both, policy(gang, scheduling.clone()), workloads)
+    };
+    let four = json!({ "subGangs": 4 });
+    // Each of four gangs of two takes a node: weights count gangs, as far as nodes hold them.
+    assert_eq!(at_once(four.clone(), &weights, &[web("w", 8, 2)])["w"], "a=4 b=4");
+    assert_eq!(
+        at_once(four.clone(), &dynamic(), &[web("w", 8, 2)])["w"],
+        "a=4 b=4"
+    );
+    // The one over stays with its gang.
+    assert_eq!(
+        at_once(
+            json!({ "subGangs": 5, "minAvailable": 2 }),
+            &dynamic(),
+            &[web("w", 11, 2)]
+        )["w"],
+        "a=7 b=4"
+    );
+    assert_eq!(
+        at_once(json!({ "subGangs": 6 }), &dynamic(), &[web("w", 12, 2)])["w"],
+        "5 of the 6 gangs fit at the same time, and all of them are placed or none; make room for 1 more"
+    );
+    // What one workload takes the next one has not.
+    let two = at_once(four.clone(), &dynamic(), &[web("v", 8, 2), web("w", 8, 2)]);
+    assert_eq!(two["v"], "a=4 b=4");
+    assert!(two["w"].starts_with("1 of the 4 gangs fit"), "{}", two["w"]);
+    assert!(
+        together(&both, json!({ "gang": four }), &[web("w", 8, 2)])["w"]
+            .contains("gang.subGangs: it does not go with replicaSchedulingType: Duplicated")
+    );
+}
+
+#[test]
+fn gangs_of_a_divided_workload_stay_where_they_run() {
+    let fleet = fleet([cluster("a", &[4, 4, 4]), cluster("b", &[4, 4, 4, 4])]);
+    let placement = json!({
+        "gang": { "subGangs": 4 },
+        "replicaScheduling": { "weightPreference": { "dynamicWeight": "AvailableReplicas" } },
+    });
+    let index = FleetIndex::new(&fleet);
+    let placement = serde_json::from_value(placement).unwrap();
+    let policy = Prepared::new(&placement, &index, Dialect::Kurator).unwrap();
+    let at = |replicas: u32, running: Running| {
+        let decision = Planner::default().place(&index, &policy, &web("w", replicas, 1), &running, now());
+        decision.outcome.unwrap().to_string()
+    };
+    assert_eq!(at(8, Running::new([("a", 6), ("b", 2)])), "a=6 b=2");
+    // They grow where they are.
+    assert_eq!(at(12, Running::new([("a", 6), ("b", 2)])), "a=9 b=3");
+    // A cluster that is gone has left its gangs to the others, whole.
+    assert_eq!(at(8, Running::new([("a", 6), ("gone", 2)])), "a=6 b=2");
+}
+
+#[test]
 fn gangs_that_are_planned_together_do_not_share_a_node() {
     let fleet = fleet([cluster("a", &[4, 4]), cluster("b", &[4, 4])]);
     let gang = || {

@@ -178,6 +178,9 @@ fn placement() -> impl Strategy<Value = Value> {
         1 => (1..5_u32, any::<bool>()).prop_map(|(min, rack)| {
             json!({ "gang": if rack { json!({ "topologyKey": "rack" }) } else { json!({ "minAvailable": min }) } })
         }),
+        1 => (prop::option::of(1..5_u32), 1..7_u32).prop_map(|(min, count)| {
+            json!({ "gang": { "minAvailable": min, "subGangs": count } })
+        }),
         1 => (0..4_u32, any::<bool>()).prop_map(|(least, within)| json!({
             "resourceConstraints": [{ "name": "gpu", "minQuantity": least, "requirements": [
                 { "operator": if within { "In" } else { "NotIn" }, "values": ["a100"] },

@@ -90,6 +90,12 @@ pub struct GangRequirement {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 317))]
     pub topology_key: Option<String>,
+    /// The replicas are divided into so many gangs, whose sizes differ by one at most: each of them needs
+    /// `minAvailable` together in one cluster, the division and its weights apply to their number, and they are placed
+    /// all or not at all. Needs `replicaSchedulingType: Divided`; left out, all replicas stay together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub sub_gangs: Option<u32>,
 }
 
 impl Placement {

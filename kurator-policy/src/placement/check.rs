@@ -47,6 +47,11 @@ pub enum Breach {
         /// What was asked for.
         wanted: u64,
     },
+    /// A gang is divided between clusters.
+    GangDivided {
+        /// The gangs of the workload.
+        gangs: u32,
+    },
     /// The cluster has more or fewer replicas than the policy allows.
     OutsideLimits {
         /// Its replicas.
@@ -77,6 +82,7 @@ impl Reason for Breach {
             Self::Evicting => "Evicting",
             Self::OverCommitted { .. } => "OverCommitted",
             Self::Total { .. } => "Total",
+            Self::GangDivided { .. } => "GangDivided",
             Self::OutsideLimits { .. } => "OutsideLimits",
             Self::LossTooLarge { .. } => "LossTooLarge",
             Self::TooSpread { .. } => "TooSpread",
@@ -98,6 +104,12 @@ impl fmt::Display for Breach {
             }
             Self::Total { placed, wanted } => {
                 write!(f, "{placed} replicas are accounted for, {wanted} were asked for")
+            }
+            Self::GangDivided { gangs } => {
+                write!(
+                    f,
+                    "its replicas are not {gangs} gangs that are each in one cluster"
+                )
             }
             Self::OutsideLimits { replicas } => write!(f, "the policy does not allow it {replicas} replicas"),
             Self::LossTooLarge { left } => write!(f, "the loss of one cluster would leave {left} replicas"),
@@ -175,6 +187,8 @@ fn breaches(
     if cluster.health.status == HealthStatus::NotReady
         && (added > 0 || before.is_none())
         && by_room(placement)
+        // What is new of a gang stays with it.
+        && !(before.is_some() && gang(placement, workload))
     {
         found.push(Breach::GrowsUnready);
     }
@@ -227,6 +241,11 @@ fn totals(
             wanted,
         });
     }
+    if gang(placement, workload) && !whole_gangs(placement, workload, placed) {
+        found.push(Breach::GangDivided {
+            gangs: gangs(placement, workload),
+        });
+    }
     let survive = scheduling(placement).and_then(|scheduling| scheduling.survive_cluster_loss);
     if let Some(survive) = survive.filter(|_| divided(placement) && !gang(placement, workload)) {
         let largest = placed
@@ -243,11 +262,14 @@ fn totals(
             found.push(Breach::LossTooLarge { left });
         }
     }
+    // On the way back to an earlier group a workload is in both.
+    let underway =
+        placed.moving > 0 && scheduling(placement).is_some_and(|scheduling| scheduling.rebalancing.is_some());
     let by_weight = divided(placement) && !by_room(placement) && !aggregated(placement);
     for constraint in placement
         .spread_constraints
         .iter()
-        .filter(|_| !by_weight && !gang(placement, workload))
+        .filter(|_| !by_weight && !underway && !gang(placement, workload))
     {
         let Some(allowed) = constraint.max_groups.filter(|max| *max > 0) else {
             continue;
@@ -288,6 +310,34 @@ fn divided(placement: &Placement) -> bool {
 /// Whether the replicas go to one cluster together.
 fn gang(placement: &Placement, workload: &Workload) -> bool {
     workload.gang.is_some() || (placement.gang.is_some() && workload.replicas.is_some())
+}
+
+/// How many gangs the replicas are.
+fn gangs(placement: &Placement, workload: &Workload) -> u32 {
+    let asked = match &workload.gang {
+        Some(gang) => gang.sub_gangs.filter(|_| gang.roles.is_empty()),
+        None => placement.gang.as_ref().and_then(|gang| gang.sub_gangs),
+    };
+    let most = workload.replicas.unwrap_or(0).max(1);
+    asked.unwrap_or(1).clamp(1, most)
+}
+
+/// Whether the numbers can be made of whole gangs whose sizes differ by one at most.
+fn whole_gangs(placement: &Placement, workload: &Workload, placed: &Placed) -> bool {
+    let gangs = gangs(placement, workload);
+    let replicas = workload.replicas.unwrap_or(0);
+    let (least, most) = (replicas / gangs, replicas.div_ceil(gangs));
+    let (mut fewest, mut greatest) = (0_u64, 0_u64);
+    for &(_, here) in placed.clusters.iter().filter(|(_, here)| *here > 0) {
+        let first = here.div_ceil(most.max(1));
+        let last = here / least.max(1);
+        if first > last {
+            return false;
+        }
+        fewest += u64::from(first);
+        greatest += u64::from(last);
+    }
+    replicas == 0 || (fewest..=greatest).contains(&u64::from(gangs))
 }
 
 fn aggregated(placement: &Placement) -> bool {

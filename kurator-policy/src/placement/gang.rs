@@ -26,6 +26,10 @@ pub struct Gang {
     /// The queue of a batch scheduler that admits the gang; see [`Queues`](super::Queues).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
+    /// Only members of one kind: they are divided into so many gangs, whose sizes differ by one at most. Each of them is
+    /// a unit of placement with this minimum, and they are placed all or not at all; `None` keeps all members together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_gangs: Option<u32>,
 }
 
 /// Members of a gang that are alike.
@@ -73,6 +77,13 @@ impl Gang {
     #[must_use]
     pub fn with_queue(mut self, queue: impl Into<String>) -> Self {
         self.queue = Some(queue.into());
+        self
+    }
+
+    /// Divides the members into so many gangs.
+    #[must_use]
+    pub fn divided_into(mut self, sub_gangs: u32) -> Self {
+        self.sub_gangs = Some(sub_gangs);
         self
     }
 

@@ -38,8 +38,14 @@ impl Limits {
             .weight_preference
             .as_ref()
             .map_or(&[][..], |weights| &weights.hierarchy);
+        // Gangs are never more than their nodes hold, whatever the weights.
+        let gangs = placement
+            .gang
+            .as_ref()
+            .is_some_and(|gang| gang.sub_gangs.is_some());
+        let cap_by_room = scheduling.cap_by_capacity || gangs;
         let plain = scheduling.cluster_limits.is_empty()
-            && !scheduling.cap_by_capacity
+            && !cap_by_room
             && !scheduling.partial_placement
             && scheduling.scale_path != Some(ScalePath::PathIndependent)
             && scheduling.survive_cluster_loss.is_none()
@@ -87,7 +93,7 @@ impl Limits {
         };
         Ok(Some(Self {
             bounds,
-            cap_by_room: scheduling.cap_by_capacity,
+            cap_by_room,
             partial: scheduling.partial_placement,
             path_independent: scheduling.scale_path == Some(ScalePath::PathIndependent),
             survive,

@@ -31,6 +31,7 @@ mod reasons;
 mod rebalance;
 mod select;
 mod spread;
+mod sub_gangs;
 mod workload;
 
 pub use affected::affected;

@@ -14,6 +14,7 @@ use super::options::{Detail, PlanOptions};
 use super::planner::{Decision, Placed, Planner};
 use super::policy::Prepared;
 use super::reason::{ClusterReason, Unplaced};
+use super::sub_gangs::SubGangs;
 use super::workload::{Running, Workload};
 use crate::api::Placement;
 
@@ -179,7 +180,19 @@ pub(crate) fn take(
         if more == 0 {
             continue;
         }
-        match policy.gang_of(workload) {
+        let gang = policy.gang_of(workload);
+        if let Some(gang) = &gang
+            && let Some(of) = SubGangs::of(gang, workload)
+        {
+            let mut open = more;
+            for gangs in (1..=of.whole(more)).rev() {
+                let one = open.div_ceil(gangs);
+                open -= one;
+                left.reserve_gang(at, gang, &workload.clone().with_replicas(one), &policy.hardware);
+            }
+            continue;
+        }
+        match gang {
             Some(gang) if here == 0 => left.reserve_gang(at, &gang, workload, &policy.hardware),
             _ => left.reserve(at, workload, &policy.hardware, u64::from(more)),
         }

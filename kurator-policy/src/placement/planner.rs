@@ -14,6 +14,7 @@ use super::bounded::{self, approach};
 use super::capacity;
 use super::divide::{TierDivider, Tiered};
 use super::filter::Question;
+use super::gang::Gang;
 use super::gang_fit::{self, Fit};
 use super::index::FleetIndex;
 use super::options::{Detail, Dialect, PlanOptions};
@@ -22,7 +23,9 @@ use super::policy::{Group, How, Prepared};
 use super::reason::{ClusterReason, Unplaced};
 use super::rebalance::{budget, rebalance, stable};
 use super::select::{self, Field};
+use super::sub_gangs::{self, SubGangs};
 use super::workload::{Running, Workload};
+use crate::api::Rebalancing;
 use crate::replicas::TieOrder;
 
 /// Where a workload is to run.
@@ -215,7 +218,12 @@ impl<'p> Planner<'p> {
             .limits
             .as_ref()
             .and_then(|limits| limits.rebalancing.as_ref());
-        if let Some(rebalancing) = rebalancing.filter(|_| workload.replicas.is_some()) {
+        // A gang moves whole or not at all.
+        let may_move = |rebalancing: &&Rebalancing| match workload.replicas {
+            Some(replicas) => workload.gang.is_none() || budget(rebalancing, replicas) >= replicas,
+            None => false,
+        };
+        if let Some(rebalancing) = rebalancing.filter(may_move) {
             let stable = stable(fleet, rebalancing, now);
             for group in policy.groups.iter().take(first) {
                 if let Some(decision) = self.go_back(fleet, policy, group, workload, running, &stable) {
@@ -344,12 +352,7 @@ impl<'p> Planner<'p> {
 
     /// One full pass with one affinity group. What was found stays in the working memory.
     fn attempt(&mut self, question: &Question<'_>, stable: Option<&Bits>) -> Result<(), Unplaced> {
-        let Question {
-            fleet,
-            policy,
-            workload,
-            ..
-        } = *question;
+        let workload = question.workload;
         let mut keep = std::mem::take(&mut self.keep);
         question.filter(&mut keep, &mut self.scratch, &self.plugins);
         if let Some(only) = &self.keep_only {
@@ -362,9 +365,28 @@ impl<'p> Planner<'p> {
         }
         let replicas = workload.replicas.unwrap_or(0);
         self.measure(question, replicas);
-        if workload.gang.is_some() {
-            return self.place_gang(question);
+        if let Some(gang) = &workload.gang {
+            return match SubGangs::of(gang, workload) {
+                Some(of) => self.place_sub_gangs(question, gang, of),
+                None => self.place_gang(question),
+            };
         }
+        self.choose_and_divide(question, replicas, stable)
+    }
+
+    /// Chooses clusters of those that are kept, and divides so many replicas, or gangs, among them.
+    fn choose_and_divide(
+        &mut self,
+        question: &Question<'_>,
+        replicas: u32,
+        stable: Option<&Bits>,
+    ) -> Result<(), Unplaced> {
+        let Question {
+            fleet,
+            policy,
+            workload,
+            ..
+        } = *question;
         self.note_tiers(question);
         if policy.how == How::Duplicated && !policy.hardware.liked.is_empty() {
             self.keep_what_is_liked(question, replicas);
@@ -517,6 +539,60 @@ impl<'p> Planner<'p> {
             *slot = workload.replicas.unwrap_or(0);
         }
         Ok(())
+    }
+
+    /// Divides the gangs as replicas are divided, by how many of them fit, and then counts replicas again.
+    fn place_sub_gangs(
+        &mut self,
+        question: &Question<'_>,
+        gang: &Gang,
+        of: SubGangs,
+    ) -> Result<(), Unplaced> {
+        let Question { fleet, policy, .. } = *question;
+        let one = question.workload.clone().with_replicas(of.least());
+        let previous = self.previous.clone();
+        let room = self.room.clone();
+        let clusters = &question.running.clusters;
+        let total = clusters.iter().map(|(_, here)| u64::from(*here)).sum();
+        self.previous = of.held(&previous, total);
+        self.gang_fits.clear();
+        for at in self.keep.iter() {
+            let ready = question.dialect == Dialect::Karmada || !fleet.unready.has(at);
+            let nodes = fleet.nodes.get(at).and_then(Option::as_deref).filter(|_| ready);
+            let all = nodes.unwrap_or_default();
+            let (mut fits, found) = sub_gangs::fits(gang, &one, all, &policy.hardware, of.count);
+            // As for a single gang: what the nodes are matters only to several members.
+            if ready && nodes.is_none() && found.wanted <= 1 {
+                let replicas = room.get(at).copied().unwrap_or(0) / u64::from(of.least().max(1));
+                fits = u32::try_from(replicas).unwrap_or(u32::MAX).min(of.count);
+            }
+            let held = self.previous.get(at).copied().unwrap_or(0);
+            if fits == 0 && held == 0 {
+                let at = u32::try_from(at).unwrap_or(u32::MAX);
+                self.gang_fits.push((at, found));
+            }
+            if let Some(slot) = self.room.get_mut(at) {
+                *slot = u64::from(fits);
+            }
+            if let Some(slot) = self.available.get_mut(at) {
+                *slot = u64::from(fits) + u64::from(held);
+            }
+        }
+        let outcome = self.choose_and_divide(question, of.count, None);
+        if outcome.is_ok() {
+            self.assigned = of.replicas(&self.assigned, &previous);
+        }
+        self.room = room;
+        self.previous = previous;
+        outcome.map_err(|unplaced| match unplaced {
+            Unplaced::NoRoom { missing, .. } => Unplaced::SubGangs {
+                fit: of
+                    .count
+                    .saturating_sub(u32::try_from(missing).unwrap_or(u32::MAX)),
+                wanted: of.count,
+            },
+            other => other,
+        })
     }
 
     /// Room, what is available for the selection, and scores.

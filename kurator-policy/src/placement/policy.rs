@@ -62,6 +62,7 @@ impl Prepared {
     /// # Errors
     /// [`PolicyError`] naming the field that cannot be used.
     pub fn new(placement: &Placement, fleet: &FleetIndex, dialect: Dialect) -> Result<Self, PolicyError> {
+        sub_gangs(placement)?;
         Ok(Self {
             groups: groups(placement, fleet)?,
             repelled: repelled(&placement.cluster_tolerations, fleet)?,
@@ -81,12 +82,39 @@ impl Prepared {
         }
         let asked = self.gang.as_ref()?;
         let replicas = workload.replicas?;
+        let least = asked
+            .sub_gangs
+            .filter(|&count| count > 1)
+            .map_or(replicas, |count| replicas / count.min(replicas.max(1)));
         Some(Cow::Owned(Gang {
-            min: asked.min_available.unwrap_or(replicas),
+            min: asked.min_available.unwrap_or(least),
             topology: asked.topology_key.clone(),
+            sub_gangs: asked.sub_gangs,
             ..Gang::default()
         }))
     }
+}
+
+/// What counts replicas cannot be asked of a division that counts gangs.
+fn sub_gangs(placement: &Placement) -> Result<(), PolicyError> {
+    if placement
+        .gang
+        .as_ref()
+        .is_none_or(|gang| gang.sub_gangs.is_none())
+    {
+        return Ok(());
+    }
+    let with = match &placement.replica_scheduling {
+        _ if placement.scheduling_type() == ReplicaSchedulingType::Duplicated => {
+            "replicaSchedulingType: Duplicated"
+        }
+        Some(scheduling) if !scheduling.cluster_limits.is_empty() => "clusterLimits",
+        Some(scheduling) if scheduling.survive_cluster_loss.is_some() => "surviveClusterLoss",
+        Some(scheduling) if scheduling.rebalancing.is_some() => "rebalancing",
+        Some(scheduling) if scheduling.partial_placement => "partialPlacement",
+        _ => return Ok(()),
+    };
+    Err(PolicyError::SubGangs { with })
 }
 
 fn groups(placement: &Placement, fleet: &FleetIndex) -> Result<Vec<Group>, PolicyError> {

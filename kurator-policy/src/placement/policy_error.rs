@@ -65,6 +65,12 @@ pub enum PolicyError {
     /// `surviveClusterLoss` sets both of its fields, or neither.
     #[error("surviveClusterLoss: exactly one of minAvailable and minAvailablePercent must be set")]
     SurviveClusterLoss,
+    /// `subGangs` beside a field that does not go with it.
+    #[error("gang.subGangs: it does not go with {with}; leave one of them out")]
+    SubGangs {
+        /// The other field.
+        with: &'static str,
+    },
     /// A level of `hierarchy` sets both `groupByField` and `groupByLabel`, or neither.
     #[error("hierarchy[{index}]: exactly one of groupByField and groupByLabel must be set")]
     GroupBy {
@@ -81,6 +87,7 @@ impl Reason for PolicyError {
             Self::TwoAffinities => "InvalidAffinity",
             Self::LimitRange { .. } | Self::SurviveClusterLoss => "InvalidLimits",
             Self::GroupBy { .. } => "InvalidWeights",
+            Self::SubGangs { .. } => "InvalidGang",
             Self::SpreadBy { .. } | Self::SpreadRange { .. } | Self::SpreadTwice { .. } => "InvalidSpread",
         }
     }

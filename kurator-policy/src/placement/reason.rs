@@ -221,6 +221,13 @@ pub enum Unplaced {
         /// What must be free on one node there for one more of them.
         lacking: String,
     },
+    /// The clusters do not hold every gang of a workload at the same time.
+    SubGangs {
+        /// How many of its gangs fit.
+        fit: u32,
+        /// How many it has.
+        wanted: u32,
+    },
     /// The limits for single clusters contradict the number of replicas.
     Limits {
         /// What contradicts what.
@@ -358,6 +365,7 @@ impl Reason for Unplaced {
             Self::Spread { .. } | Self::SpreadRoom { .. } | Self::SpreadCrosses { .. } => "SpreadNotMet",
             Self::NoRoom { .. } => "Unschedulable",
             Self::Gang { .. } => "GangDoesNotFit",
+            Self::SubGangs { .. } => "GangsDoNotFit",
             Self::Limits { .. } => "LimitsConflict",
             Self::Overflow { .. } => "Overflow",
         }
@@ -408,6 +416,12 @@ impl fmt::Display for Unplaced {
                 f,
                 "no cluster has nodes for the {wanted} members that must run together; at best {fit} fit, {} are \
                  missing; {lacking} free on one node would take another",
+                wanted.saturating_sub(*fit)
+            ),
+            Self::SubGangs { fit, wanted } => write!(
+                f,
+                "{fit} of the {wanted} gangs fit at the same time, and all of them are placed or none; make room for {} \
+                 more",
                 wanted.saturating_sub(*fit)
             ),
             Self::Limits { conflict } => f.write_str(conflict),
