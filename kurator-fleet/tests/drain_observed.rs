@@ -27,6 +27,7 @@ async fn small() {
         remove: 3,
         apps: 12,
         replicas: 10,
+        step: None,
     };
     let contest = Contest::start(Controllers::Tuned, size).await;
     let run = contest.drain(false).await;

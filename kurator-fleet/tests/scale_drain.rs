@@ -1,5 +1,6 @@
 //! Ten of fifty nodes with 1500 pods under 100 budgets, with the stock and the tuned controller manager: quiet, with
-//! outside churn, and one node at a time as kubectl does it. `-- tuned` or `-- stock` runs one of them.
+//! outside churn, and one node at a time as kubectl does it. Pods take a second each to be created, to be Ready and to
+//! end. `-- tuned` or `-- stock` runs one of them, `-- instant` the tuned one with pods that take no time at all.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod drain_rig;
@@ -18,6 +19,7 @@ const SIZE: Size = Size {
     remove: 10,
     apps: 100,
     replicas: 15,
+    step: Some(1),
 };
 
 fn main() {
@@ -25,18 +27,22 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[1..] {
         ["--observe", kubeconfig] => runtime.block_on(observer::observe(kubeconfig.into())),
-        ["stock"] => runtime.block_on(large("stock", Controllers::Stock)),
-        ["tuned"] => runtime.block_on(large("tuned", Controllers::Tuned)),
+        ["stock"] => runtime.block_on(large("stock", Controllers::Stock, SIZE)),
+        ["tuned"] => runtime.block_on(large("tuned", Controllers::Tuned, SIZE)),
+        ["instant"] => {
+            let size = Size { step: None, ..SIZE };
+            runtime.block_on(large("tuned", Controllers::Tuned, size));
+        }
         _ => {
-            runtime.block_on(large("tuned", Controllers::Tuned));
-            runtime.block_on(large("stock", Controllers::Stock));
+            runtime.block_on(large("tuned", Controllers::Tuned, SIZE));
+            runtime.block_on(large("stock", Controllers::Stock, SIZE));
         }
     }
 }
 
-async fn large(name: &str, controllers: Controllers) {
+async fn large(name: &str, controllers: Controllers, size: Size) {
     println!("{name} controller manager, 10 of 50 nodes, 1500 pods, 100 budgets of one");
-    let contest = Contest::start(controllers, SIZE).await;
+    let contest = Contest::start(controllers, size).await;
     let pace = contest.pace().await;
     println!(
         "  measured before: {:.2} s from an eviction until its budget allows one again, {:.1} evictions a second \
@@ -70,7 +76,9 @@ async fn large(name: &str, controllers: Controllers) {
         quiet.took <= pace.bound(&quiet.plan) * 6 / 5,
         "more than 1.2 times the bound"
     );
-    assert!(quiet.took * 2 <= one_by_one, "more than half of one by one");
+    // Where the controllers are what everybody waits for, not even the bound is that much faster.
+    let half = (one_by_one / 2).max(pace.bound(&quiet.plan) * 6 / 5);
+    assert!(quiet.took <= half, "more than half of one by one");
 }
 
 fn show(name: &str, run: &Run, pace: &Pace) {

@@ -145,7 +145,8 @@ impl Nodes {
 }
 
 impl Member {
-    /// Registers nodes and waits until all of them are Ready.
+    /// Registers nodes and waits until all of them are Ready and, where a controller manager takes it off, without the
+    /// taint of a node that is not: only then are pods spread over all of them.
     ///
     /// # Errors
     /// [`Error::NoSuchPart`] when the member has no KWOK to play them, [`Error::Api`] and [`Error::Timeout`].
@@ -161,8 +162,11 @@ impl Member {
             names.push(name);
         }
         let params = ListParams::default();
+        let cleared = self.process(Part::ControllerManager).is_ok();
         let ready = self.wait_for_all(&api, &params, "its nodes are Ready", |known| {
-            let ready = known.iter().filter(|node| is_ready(node));
+            let ready = known
+                .iter()
+                .filter(|node| is_ready(node) && !(cleared && is_tainted(node)));
             let ready = ready
                 .filter_map(|node| node.metadata.name.as_ref())
                 .collect::<BTreeSet<_>>();
@@ -222,6 +226,15 @@ fn is_ready(node: &Node) -> bool {
         .unwrap_or_default()
         .iter()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Whether pods are kept away because it is not Ready, or was not until just now.
+fn is_tainted(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref());
+    taints
+        .unwrap_or_default()
+        .iter()
+        .any(|taint| taint.key == "node.kubernetes.io/not-ready")
 }
 
 #[cfg(test)]

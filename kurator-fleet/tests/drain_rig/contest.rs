@@ -22,7 +22,7 @@ use kube::{
     runtime::watcher,
 };
 use kurator_core::{connect::StaticConnector, names::ClusterName};
-use kurator_envtest::{Controllers, Fleet, Member, MemberSpec, Nodes};
+use kurator_envtest::{Controllers, Fleet, Member, MemberSpec, Nodes, Pods};
 use kurator_fleet::scaling::{
     DrainPolicy, ScaleDown, ScaleDownPlan,
     execute::{DrainExecutor, DrainOutcome, DrainReport, InMemoryInfrastructure},
@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    deploy, no_retry,
+    deploy_at_pace, no_retry,
     observer::{Observer, Record, kubeconfig_in},
     plan, settled, traces,
 };
@@ -44,6 +44,8 @@ pub(crate) struct Size {
     pub(crate) remove: i64,
     pub(crate) apps: usize,
     pub(crate) replicas: i32,
+    /// Seconds that creation, readiness and end of a pod take, each; without, pods are Ready and gone at once.
+    pub(crate) step: Option<u32>,
 }
 
 /// A member that is set up anew for each run.
@@ -86,6 +88,7 @@ impl Contest {
         let member = MemberSpec::new("east")
             .with_controllers(controllers)
             .with_scheduler()
+            .with_pods(size.step.map_or(Pods::Fast, |_| Pods::General))
             .with_nodes(
                 Nodes::new(size.nodes)
                     .with_capacity("cpu", "64")
@@ -98,7 +101,7 @@ impl Contest {
             .await
             .unwrap();
         let contest = Self { fleet, size };
-        deploy(&contest.client(), size.apps, size.replicas, "300m").await;
+        contest.deploy().await;
         contest.settled().await;
         contest
     }
@@ -109,6 +112,13 @@ impl Contest {
 
     pub(crate) fn client(&self) -> Client {
         no_retry(self.member())
+    }
+
+    async fn deploy(&self) {
+        let Size {
+            apps, replicas, step, ..
+        } = self.size;
+        deploy_at_pace(&self.client(), apps, replicas, "300m", step).await;
     }
 
     pub(crate) async fn settled(&self) {
@@ -167,7 +177,7 @@ impl Contest {
             .wait_for_all(&pods, &params, "all pods are gone", none)
             .await
             .unwrap();
-        deploy(&client, self.size.apps, self.size.replicas, "300m").await;
+        self.deploy().await;
         self.settled().await;
     }
 

@@ -33,6 +33,25 @@ pub(crate) fn no_retry(member: &Member) -> Client {
 
 /// Applications of some replicas, each with a budget that lets one go at a time.
 pub(crate) async fn deploy(client: &Client, apps: usize, replicas: i32, cpu: &str) {
+    deploy_at_pace(client, apps, replicas, cpu, None).await;
+}
+
+/// With pods whose creation, readiness and end each take so many seconds, where the member plays the whole life of pods.
+pub(crate) async fn deploy_at_pace(
+    client: &Client,
+    apps: usize,
+    replicas: i32,
+    cpu: &str,
+    step: Option<u32>,
+) {
+    let mut annotations = serde_json::Map::new();
+    for stage in ["pod-create", "pod-ready", "pod-delete"] {
+        for field in ["delay", "jitter-delay"] {
+            let name = format!("{stage}.stage.kwok.x-k8s.io/{field}");
+            annotations.extend(step.map(|step| (name, json!(format!("{step}s")))));
+        }
+    }
+    let grace = step.unwrap_or(30);
     for app in 0..apps {
         let name = format!("app-{app}");
         let labels = json!({"app": name});
@@ -44,8 +63,8 @@ pub(crate) async fn deploy(client: &Client, apps: usize, replicas: i32, cpu: &st
         let deployment: Deployment = serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "c", "image": "c", "resources": {"requests": {"cpu": cpu}}}]},
+                "metadata": {"labels": labels, "annotations": annotations},
+                "spec": {"terminationGracePeriodSeconds": grace, "containers": [{"name": "c", "image": "c", "resources": {"requests": {"cpu": cpu}}}]},
             }},
         }))
         .unwrap();

@@ -18,7 +18,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use kurator_envtest::Member;
-use kurator_fleet::scaling::{DrainPolicy, Model, Note, Object, ScaleDown, ScaleDownPlan, check};
+use kurator_fleet::scaling::{Blocker, DrainPolicy, Model, Note, Object, ScaleDown, ScaleDownPlan, check};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ pub(crate) struct Tally {
     pub(crate) clusters: usize,
     pub(crate) removed: usize,
     pub(crate) moved: usize,
-    /// Clusters whose plan says that room is tight, which are left alone.
+    /// Clusters in which a node stays because room is tight.
     pub(crate) tight: usize,
     pub(crate) wrong: Vec<String>,
 }
@@ -162,14 +162,15 @@ async fn observe(client: &Client, drawn: &Drawn) -> Vec<Object> {
     objects
 }
 
-fn plan(objects: &[Object]) -> ScaleDownPlan {
+fn plan(objects: &[Object], strict: bool) -> ScaleDownPlan {
     let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     let nodes = objects
         .iter()
         .filter(|object| matches!(object, Object::Node(_)))
         .count();
     let model = Model::from_objects(objects).unwrap();
-    let policy = DrainPolicy::default().with_max_parallel(2);
+    let mut policy = DrainPolicy::default().with_max_parallel(2);
+    policy.strict_landing = strict;
     let request = ScaleDown::remove(i64::try_from(nodes * 2 / 5).unwrap());
     let plan = model.plan_scale_down(&request, &policy, now).unwrap();
     let notes = check::check(&plan, objects, now);
@@ -265,7 +266,7 @@ pub(crate) async fn sent(member: &Member, count: u64) -> Tally {
             }
             ready(member, &client, &drawn, drawn.pods.len()).await;
             let objects = observe(&client, &drawn).await;
-            let plan = plan(&objects);
+            let plan = plan(&objects, false);
             cordon(&client, &plan.remove).await;
             let mut tally = Tally {
                 clusters: 1,
@@ -352,6 +353,18 @@ where
     }
 }
 
+/// Makes room for the next ones.
+async fn clear(client: &Client, drawn: &Drawn) {
+    let (now, all) = (DeleteParams::default().grace_period(0), ListParams::default());
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &drawn.name);
+    deployments.delete_collection(&now, &all).await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &drawn.name);
+    pods.delete_collection(&now, &all).await.unwrap();
+    let of_cluster = ListParams::default().labels(&format!("cluster={}", drawn.name));
+    let nodes: Api<Node> = Api::all(client.clone());
+    nodes.delete_collection(&now, &of_cluster).await.unwrap();
+}
+
 /// Plans for `count` clusters whose Deployments make the pods again; the scheduler decides where.
 pub(crate) async fn left_to_scheduler(member: &Member, count: u64) -> Tally {
     let client = member.client().unwrap();
@@ -383,16 +396,15 @@ pub(crate) async fn left_to_scheduler(member: &Member, count: u64) -> Tally {
                 .unwrap();
             let running = pods.iter().filter(|pod| pod_ready(pod)).count();
             let objects = observe(&client, &drawn).await;
-            let plan = plan(&objects);
+            let plan = plan(&objects, true);
+            let mut blockers = plan.skipped.iter().flat_map(|skipped| &skipped.blockers);
             let mut tally = Tally {
                 clusters: 1,
+                removed: plan.remove.len(),
+                tight: usize::from(blockers.any(|blocker| matches!(blocker, Blocker::RoomTight { .. }))),
                 ..Tally::default()
             };
-            if plan.notes.iter().any(|note| matches!(note, Note::Tight { .. })) {
-                tally.tight = 1;
-                return tally;
-            }
-            tally.removed = plan.remove.len();
+            assert!(!plan.notes.iter().any(|note| matches!(note, Note::Tight { .. })));
             cordon(&client, &plan.remove).await;
             for (number, wave) in plan.waves.iter().enumerate() {
                 barrier(member, &client, &drawn.name, number).await;
@@ -415,6 +427,7 @@ pub(crate) async fn left_to_scheduler(member: &Member, count: u64) -> Tally {
                     nodes.delete(&node.node, &DeleteParams::default()).await.unwrap();
                 }
             }
+            clear(&client, &drawn).await;
             tally
         }
     });

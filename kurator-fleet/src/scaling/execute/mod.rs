@@ -3,7 +3,8 @@
 //! A [`DrainExecutor`] cordons and marks every node of the plan, then takes wave by wave: it evicts a pod only when the
 //! budget's watched status, less what it has asked for itself and not yet seen there, allows one; waits until the pods
 //! are gone, their replacements Ready and the volumes detached; and removes the machines through an
-//! [`InfrastructureProvider`].
+//! [`InfrastructureProvider`]. While the empty nodes of a wave wait for that, pods of the next one go whose controllers
+//! miss none.
 //!
 //! # Guarantees
 //! - In a cluster where nobody else evicts, no eviction is refused, because none is sent that the server would refuse.

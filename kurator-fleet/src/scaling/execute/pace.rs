@@ -25,6 +25,18 @@ pub(super) struct Sent {
     at: Timestamp,
 }
 
+/// Whose turn a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Its wave is open.
+    Now {
+        /// It should be empty by now.
+        overdue: bool,
+    },
+    /// The nodes before it are empty and wait for replacements: pods may go whose controller misses none.
+    Ahead,
+}
+
 /// Whether a pod may be evicted now.
 enum Verdict {
     /// It takes one from this budget, if any.
@@ -38,8 +50,8 @@ impl Session<'_> {
     pub(super) fn work_on(
         &mut self,
         node: &str,
+        turn: Turn,
         may_evict: bool,
-        overdue: bool,
         now: Timestamp,
         wake: &mut Timestamp,
     ) -> bool {
@@ -60,14 +72,27 @@ impl Session<'_> {
             return true;
         }
         let force = match self.executor.options.on_deadline {
-            OnDeadline::Force { max_grace_seconds } if overdue => Some(max_grace_seconds.max(1)),
+            OnDeadline::Force { max_grace_seconds } if turn == (Turn::Now { overdue: true }) => {
+                Some(max_grace_seconds.max(1))
+            }
             _ => None,
         };
+        let behind = match turn {
+            Turn::Now { .. } => None,
+            Turn::Ahead => Some(self.not_ready()),
+        };
         for (key, pod) in &pods {
+            if let Some(behind) = &behind {
+                match &pod.controller {
+                    Some(controller) if !behind.contains(controller) => {}
+                    _ => continue,
+                }
+            }
             if pod.terminating {
                 self.note_stuck(key, pod, now);
             }
-            let waits = pod.terminating || force.is_none() && place(pod) > first || self.asked.contains(key);
+            let waits =
+                pod.terminating || force.is_none() && place(pod) > first || self.asked.contains_key(key);
             if waits || self.requests.len() >= self.executor.options.requests.max(1) {
                 continue;
             }
@@ -82,11 +107,16 @@ impl Session<'_> {
                 continue;
             }
             if let Some(limit) = force {
-                self.send(key, pod, None, Some(limit), now);
+                self.send(node, (key, pod), None, Some(limit), now);
                 continue;
             }
             match self.verdict(key, pod) {
-                Verdict::Go(budget) => self.send(key, pod, budget, None, now),
+                Verdict::Go(budget) => {
+                    if let Some(controller) = pod.controller.as_ref().filter(|_| turn == Turn::Ahead) {
+                        self.ahead.insert(controller.clone());
+                    }
+                    self.send(node, (key, pod), budget, None, now);
+                }
                 Verdict::Wait => {}
                 Verdict::Stuck(why) => {
                     self.report.stuck.insert(format!("{}/{}", key.0, key.1), why);
@@ -146,7 +176,14 @@ impl Session<'_> {
         }
     }
 
-    fn send(&mut self, key: &Key, pod: &LivePod, budget: Option<Key>, force: Option<u32>, now: Timestamp) {
+    fn send(
+        &mut self,
+        node: &str,
+        (key, pod): (&Key, &LivePod),
+        budget: Option<Key>,
+        force: Option<u32>,
+        now: Timestamp,
+    ) {
         if let Some(controller) = &pod.controller
             && !self.baseline.contains_key(controller)
         {
@@ -164,7 +201,7 @@ impl Session<'_> {
                 },
             );
         }
-        self.asked.insert(key.clone());
+        self.asked.insert(key.clone(), node.to_owned());
         self.emit(&format!("evict {}/{}", key.0, key.1), Progress::Started);
         let client = self.client.clone();
         let (name, uid) = (key.clone(), pod.uid.clone());

@@ -105,7 +105,8 @@ impl Session<'_> {
                 return Err(error);
             }
         }
-        self.baseline.clear();
+        let ahead = std::mem::take(&mut self.ahead);
+        self.baseline.retain(|controller, _| ahead.contains(controller));
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use super::{
     evict::Answer,
     live::{Key, Live, LivePod, Seen},
     mark::{Course, Mark, Marks, Step},
-    pace::Sent,
+    pace::{Sent, Turn},
     standing::expected_end,
 };
 use crate::scaling::{Hours, hours};
@@ -35,12 +35,15 @@ pub(super) struct Session<'e> {
     pub(super) live: Live,
     pub(super) sent: BTreeMap<Key, Sent>,
     pub(super) requests: FuturesUnordered<BoxFuture<'e, (Key, String, bool, Answer)>>,
-    pub(super) asked: BTreeSet<Key>,
+    /// Pods whose eviction is asked for and not answered yet, with their nodes.
+    pub(super) asked: BTreeMap<Key, String>,
     /// Pods not to be tried before.
     pub(super) not_before: BTreeMap<String, Timestamp>,
     pub(super) quiet_until: Option<Timestamp>,
     /// Ready pods of each controller when its first pod was evicted.
     pub(super) baseline: BTreeMap<String, usize>,
+    /// Controllers of pods of the next wave that have been evicted while the present one waits for others.
+    pub(super) ahead: BTreeSet<String>,
     /// Since when nodes of the plan are not Ready.
     unready_since: BTreeMap<String, Timestamp>,
     /// Not to be planned again before.
@@ -82,7 +85,8 @@ impl<'e> Session<'e> {
             live,
             sent: BTreeMap::new(),
             requests: FuturesUnordered::new(),
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            ahead: BTreeSet::new(),
             not_before: BTreeMap::new(),
             quiet_until: None,
             baseline: BTreeMap::new(),
@@ -153,11 +157,12 @@ impl<'e> Session<'e> {
         }
         let mut left = BTreeSet::new();
         for node in &open {
-            if self.work_on(node, may_evict, overdue, now, wake) {
+            if self.work_on(node, Turn::Now { overdue }, may_evict, now, wake) {
                 left.insert(node.clone());
             }
         }
-        if !left.is_empty() || !self.requests.is_empty() {
+        let asked = self.asked.values().any(|node| open.contains(node));
+        if !left.is_empty() || asked {
             if let Some(wave) = &mut self.wave {
                 wave.empty_since = None;
             }
@@ -182,7 +187,13 @@ impl<'e> Session<'e> {
             }
             return Ok(None);
         }
-        self.finish_wave(&open, now, wake).await
+        let end = self.finish_wave(&open, now, wake).await?;
+        if end.is_none() && self.wave.is_some() {
+            for node in self.next_wave(&open) {
+                self.work_on(&node, Turn::Ahead, may_evict, now, wake);
+            }
+        }
+        Ok(end)
     }
 
     /// The nodes are empty: waits for replacements and volumes, and removes them.
@@ -196,7 +207,8 @@ impl<'e> Session<'e> {
             Some(wave) => *wave.empty_since.get_or_insert(now),
             None => now,
         };
-        let waiting = self.not_ready();
+        let mut waiting = self.not_ready();
+        waiting.retain(|controller| !self.ahead.contains(controller));
         let mut attached = self.live.attachments.values();
         let attached = attached.any(|on| open.contains(on));
         let volumes_late = later(since, self.executor.options.volume_deadline);
@@ -264,6 +276,14 @@ impl<'e> Session<'e> {
             });
         }
         open
+    }
+
+    /// The nodes of the wave after the open one.
+    fn next_wave(&self, open: &[String]) -> Vec<String> {
+        let here = |node: &&String| self.live.nodes.contains_key(*node) && !open.contains(*node);
+        let waves = self.course.waves.iter();
+        let mut left = waves.map(|wave| wave.iter().filter(here).cloned().collect::<Vec<_>>());
+        left.find(|wave| !wave.is_empty()).unwrap_or_default()
     }
 
     fn overdue(&self, now: Timestamp, wake: &mut Timestamp) -> bool {

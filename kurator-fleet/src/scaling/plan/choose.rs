@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use super::{
     Blocker, DrainPolicy,
     candidate::{Reviews, by_name},
-    replay::{rehearse, replay},
+    rehearse::rehearse,
+    replay::replay,
     settle::Outcome,
     stage::{Preference, Stage},
     view::View,
@@ -65,13 +66,23 @@ pub(super) fn choose<'v, 'm>(
         match replay(policy, &mut stage, &reviews, &chosen) {
             Ok(mut played) => {
                 let mut failed = chosen.failed;
-                failed.extend(refused);
+                failed.extend(refused.iter().map(|(rank, blockers)| (*rank, blockers.clone())));
                 let stuck = beside(&mut stage, &reviews, &chosen.nodes, &failed);
                 if let Some(closes) = closes {
                     let late = played.trim(view, policy, &reviews, closes);
                     failed.extend(late.into_iter().map(|(rank, blocker)| (rank, vec![blocker])));
                 }
                 let tight = rehearse(&mut stage, &reviews, &played.waves);
+                if policy.strict_landing && !tight.is_empty() {
+                    stage.undo_to(0);
+                    for pod in tight {
+                        let pod_name = view.pod_name(pod);
+                        let kept = refused.entry(view.home(pod)).or_default();
+                        kept.push(Blocker::RoomTight { pod: pod_name });
+                    }
+                    continue;
+                }
+                let tight = tight.into_iter().map(|pod| view.pod_name(pod)).collect();
                 return Outcome::new(played, &chosen.nodes, reviews, failed, stuck, closes).with_tight(tight);
             }
             // A node that fits at no moment of any order is out; the rest is chosen again without it.

@@ -6,6 +6,7 @@
 //! choose   try them one after another; a node is taken if all its pods fit on nodes that stay
 //! pack     chosen nodes into waves under every budget and the parallel limit
 //! replay   wave by wave, as it will happen; a node that no longer fits gets a wave of its own or stays
+//! rehearse as the scheduler might do it, who does not know the plan: where is room tight?
 //! ```
 
 mod candidate;
@@ -17,6 +18,7 @@ mod order;
 mod outcome;
 mod policy;
 mod reason;
+mod rehearse;
 mod replay;
 mod rule;
 mod scale_up;

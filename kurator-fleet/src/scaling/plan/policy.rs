@@ -96,6 +96,10 @@ pub struct DrainPolicy {
     /// For a budget that allows nothing because a Deployment runs a single replica, run one more during the drain;
     /// off by default.
     pub surge: bool,
+    /// Keep nodes with a pod that might have to wait for room because the scheduler, which does not know the plan, puts
+    /// others where it fits ([`Note::Tight`](super::Note::Tight)); off by default, and looked for in clusters of up to 64
+    /// nodes.
+    pub strict_landing: bool,
     /// Seconds one round of evictions is estimated to take: termination, scheduling, start, readiness. 30 by
     /// default; it only scales the time bound.
     pub round_seconds: u32,
@@ -117,6 +121,7 @@ impl Default for DrainPolicy {
             evict_local_storage: false,
             evict_unreplicated: false,
             surge: false,
+            strict_landing: false,
             round_seconds: 30,
             order: vec![
                 Arc::new(Order::DeleteMark),
@@ -166,6 +171,15 @@ impl DrainPolicy {
         Self { surge: true, ..self }
     }
 
+    /// Keeps nodes whose pods might have to wait for room.
+    #[must_use]
+    pub fn with_strict_landing(self) -> Self {
+        Self {
+            strict_landing: true,
+            ..self
+        }
+    }
+
     /// Accepts the loss of data in local volumes.
     #[must_use]
     pub fn with_local_storage_lost(self) -> Self {
@@ -194,6 +208,7 @@ impl fmt::Debug for DrainPolicy {
             .field("evict_local_storage", &self.evict_local_storage)
             .field("evict_unreplicated", &self.evict_unreplicated)
             .field("surge", &self.surge)
+            .field("strict_landing", &self.strict_landing)
             .field("round_seconds", &self.round_seconds)
             .field(
                 "order",

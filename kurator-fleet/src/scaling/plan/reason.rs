@@ -159,6 +159,11 @@ pub enum Blocker {
         /// Why each of the other nodes cannot take it.
         refused: Refusals,
     },
+    /// The pod fits elsewhere, but might find the room taken, and the policy asks for more than that.
+    RoomTight {
+        /// The pod.
+        pod: ObjectName,
+    },
     /// It is not Ready, so nobody would see its pods end.
     NodeNotReady {
         /// Since when, if known.
@@ -267,6 +272,7 @@ impl Blocker {
                  or allow the loss of local data"
             ),
             Self::NoRoom { .. } => "add a node it fits on, or make room on those that stay".into(),
+            Self::RoomTight { .. } => "add a node it fits on, or plan without strict landing".into(),
             Self::NodeKept { annotation } => format!("remove the annotation {annotation}"),
             Self::NodeNotReady { .. } => "repair the node, or delete its pods once it is known to be off".into(),
             Self::NotNeeded { place, .. } => format!("ask for {place} nodes, or name it"),
@@ -304,6 +310,7 @@ impl Reason for Blocker {
             Self::EdgeDisconnected { .. } => "EdgeDisconnected",
             Self::LocalStorage { .. } => "LocalStorage",
             Self::NoRoom { .. } => "NoRoom",
+            Self::RoomTight { .. } => "RoomTight",
             Self::NodeKept { .. } => "NodeKept",
             Self::NodeNotReady { .. } => "NodeNotReady",
             Self::NotNeeded { .. } => "NotNeeded",
@@ -367,6 +374,10 @@ impl fmt::Display for Blocker {
             } => write!(
                 f,
                 "pod {pod} ({cpu}m cpu, {memory} bytes) fits nowhere else: {refused}"
+            ),
+            Self::RoomTight { pod } => write!(
+                f,
+                "room is tight: pod {pod} may have to wait if the scheduler puts others where it fits"
             ),
             Self::NodeKept { annotation } => write!(f, "annotation {annotation} keeps it"),
             Self::NodeNotReady { pods, since } => {

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Blocker, DrainPolicy, ObjectName,
-    candidate::{Reviews, by_name, rounds},
+    Blocker, DrainPolicy,
+    candidate::{Reviews, rounds},
     choose::{Chosen, no_room},
     stage::{Preference, Stage},
     view::View,
@@ -128,51 +128,6 @@ fn load(view: &View<'_>, reviews: &Reviews<'_, '_>, nodes: &[usize], parallel: u
         },
         rows,
     }
-}
-
-/// A rehearsal is for clusters of up to this many nodes; in larger ones a pod has other places.
-const REHEARSED: usize = 64;
-
-/// Plays the waves as the scheduler might: it does not know the plan, takes pods in any order and puts each on the least
-/// loaded node. Pods that fit nowhere in one of four orders, by name.
-pub(super) fn rehearse(
-    stage: &mut Stage<'_, '_>,
-    reviews: &Reviews<'_, '_>,
-    waves: &[Vec<usize>],
-) -> Vec<ObjectName> {
-    let view = stage.view;
-    let mut stuck: Vec<ObjectName> = Vec::new();
-    if view.len() > REHEARSED {
-        return stuck;
-    }
-    for order in 0..4u8 {
-        stage.undo_to(0);
-        let nodes = || waves.iter().flatten();
-        nodes().for_each(|at| stage.cordon(reviews.rank(*at), true));
-        for wave in waves {
-            let mut pods: Vec<u32> = wave
-                .iter()
-                .flat_map(|at| &reviews.drain(*at).hardest)
-                .copied()
-                .collect();
-            if order >= 2 {
-                pods.sort_by(|a, b| by_name(view, *a, *b));
-            }
-            if order % 2 == 1 {
-                pods.reverse();
-            }
-            pods.iter().for_each(|pod| stage.lift(*pod));
-            for pod in pods {
-                if stage.place(pod, Preference::Spread, None).is_none() {
-                    stuck.push(view.pod_name(pod));
-                }
-            }
-            wave.iter().for_each(|at| stage.remove_node(reviews.rank(*at)));
-        }
-    }
-    stuck.sort_unstable();
-    stuck.dedup();
-    stuck
 }
 
 /// Packs and plays. A pod that fits nowhere at its time puts its node into a wave of its own at the end; one that is
