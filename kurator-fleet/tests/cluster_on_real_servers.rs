@@ -23,7 +23,7 @@ use kurator_core::{
     gate::{Gate, Passage},
     names::ClusterName,
 };
-use kurator_envtest::{Controllers, Fleet, Member, MemberSpec, Nodes};
+use kurator_envtest::{Account, Controllers, Fleet, Member, MemberSpec, Nodes};
 use kurator_fleet::{
     api::{Cluster, crds},
     controller::cluster::{APPROVE, ClusterManager, ClusterOptions, ScalingCounts},
@@ -81,12 +81,21 @@ impl Gate for Freeze {
 
 struct Rig {
     fleet: Fleet,
+    /// Of the test.
     hub: Client,
+    /// Of the controller, which has the shipped rules on both sides.
+    accounts: [Account; 2],
     machines: KwokMachines,
     roles: Roles,
     freeze: Freeze,
     counts: ScalingCounts,
     running: Option<JoinHandle<()>>,
+}
+
+async fn account(member: &Member, name: &str, rules: &str) -> Account {
+    let account = member.account("kurator-system", name).await.unwrap();
+    member.apply(rules).await.unwrap();
+    account
 }
 
 impl Drop for Rig {
@@ -112,9 +121,25 @@ impl Rig {
         let hub = fleet.member("hub").unwrap().client().unwrap();
         fleet.member("hub").unwrap().install(&crds()).await.unwrap();
         let machines = KwokMachines::new(no_retry(fleet.member("cluster-prod").unwrap()));
+        let member = fleet.member("cluster-prod").unwrap();
+        let accounts = [
+            account(
+                fleet.member("hub").unwrap(),
+                "kurator-scaling",
+                include_str!("../../deploy/rbac/scaling.yaml"),
+            )
+            .await,
+            account(
+                member,
+                "kurator-scaling-member",
+                include_str!("../../deploy/rbac/scaling-member.yaml"),
+            )
+            .await,
+        ];
         let mut rig = Self {
             fleet,
             hub,
+            accounts,
             machines,
             roles: Roles::default(),
             freeze: Freeze::default(),
@@ -131,7 +156,10 @@ impl Rig {
             before.abort();
         }
         let name: ClusterName = "cluster-prod".parse().unwrap();
-        let connector = StaticConnector::default().with_client(name, no_retry(self.member()));
+        let [hub, member] = &self.accounts;
+        let mut config = member.config();
+        config.default_retry = false;
+        let connector = StaticConnector::default().with_client(name, Client::try_from(config).unwrap());
         let wait = WaitPolicy::default();
         let options = ClusterOptions::default()
             .with_infrastructure("aws", self.machines.clone())
@@ -140,7 +168,7 @@ impl Rig {
             .with_gate(self.freeze.clone())
             .with_metrics(self.counts.clone());
         let manager = ClusterManager::new(
-            self.hub.clone(),
+            hub.client().unwrap(),
             "default",
             Arc::new(connector),
             options,

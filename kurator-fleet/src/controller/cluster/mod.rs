@@ -17,7 +17,8 @@
 //! # RBAC
 //! On the hub, in the namespace: `clusters.cluster.kurator.dev`: `get`, `list`, `watch`, `patch`; `/status`: `patch`;
 //! `events.events.k8s.io`: `create`, `patch`. On members what
-//! [`execute`](crate::scaling::execute) says.
+//! [`execute`](crate::scaling::execute) says. `deploy/rbac/scaling.yaml` and `scaling-member.yaml` hold these rules, and the
+//! tests run under them.
 
 mod decide;
 mod identity;
