@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use kurator_core::names::ClusterName;
+use kurator_core::selector::LabelMatcher;
 use kurator_policy::rollout::{
-    Health, Limit, Member, Rollout, Stage, Strategy as Steps, Verdict, check, plan,
+    Health, History, Limit, Member, Outcome, Rollout, Stage, Strategy as Steps, Verdict, check, plan,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -131,22 +133,27 @@ proptest! {
             .with_progress_deadline(SignedDuration::from_secs(120));
         let mut world = World::new(&fates);
         let mut approved: Vec<String> = Vec::new();
-        let mut condemned = false;
+        let mut history = History::default();
+        if roll_back {
+            history.vouch("v1");
+        }
+        history.want("v2");
         let mut second = 0;
         let end = loop {
             world.tick(second);
             let members = world.members.clone();
-            let mut rollout = Rollout::new(&strategy, "v2", &members).condemned(condemned);
-            if roll_back {
-                rollout = rollout.rolling_back_to("v1");
-            }
+            // Somebody else goes on from what was written down.
+            history = serde_json::from_str(&serde_json::to_string(&history).unwrap()).unwrap();
+            let kept = history.clone();
+            let mut rollout = Rollout::resume(&strategy, &kept, &members).unwrap();
             for stage in &approved {
                 rollout = rollout.approving(stage);
             }
             let planned = plan(&rollout, at(second));
             prop_assert_eq!(check(&rollout, at(second), &planned), vec![]);
             prop_assert_eq!(plan(&rollout, at(second)), planned.clone());
-            condemned |= matches!(planned.verdict, Verdict::RollingBack { .. });
+            let news = history.learn(&planned);
+            prop_assert_eq!(news, history != kept);
             if let Verdict::AwaitingApproval { stage } = &planned.verdict {
                 prop_assert!(planned.update.is_empty());
                 approved.push(stage.clone());
@@ -160,6 +167,12 @@ proptest! {
             second += 7;
             prop_assert!(second < 20_000, "never ends: {planned}");
         };
+        let expected = match end.verdict {
+            Verdict::Completed if end.stages.iter().any(|stage| !stage.done.is_empty()) => Outcome::Good,
+            Verdict::RolledBack => Outcome::Condemned,
+            _ => Outcome::Open,
+        };
+        prop_assert_eq!(history.outcome("v2"), Some(expected));
         let failed = |fate: &Fate| matches!(fate, Fate::Bad(_) | Fate::Stuck);
         match end.verdict {
             Verdict::Completed => {
@@ -258,4 +271,42 @@ fn a_member_that_is_away_is_passed_over_and_gets_its_turn_on_return() {
         plan(&Rollout::new(&strategy, "v2", &members), at(99)).update,
         [name(0)]
     );
+}
+
+#[test]
+fn a_rolled_back_revision_reaches_nobody_and_newcomers_get_the_last_good_one() {
+    let strategy = Steps::progressive(Limit::Count(1));
+    let mut members = three();
+    let nothing_to_return_to = Rollout::new(&strategy, "v2", &members).condemned(true);
+    let planned = plan(&nothing_to_return_to, at(0));
+    assert_eq!((planned.verdict, planned.update), (Verdict::RolledBack, vec![]));
+    members.get_mut(&name(2)).unwrap().revision = None;
+    let rollout = Rollout::new(&strategy, "v2", &members)
+        .condemned(true)
+        .rolling_back_to("v1");
+    let planned = plan(&rollout, at(0));
+    assert_eq!(
+        (planned.revision.as_str(), planned.update.as_slice()),
+        ("v1", [name(2)].as_slice())
+    );
+}
+
+#[test]
+fn a_stage_selects_by_expressions_too() {
+    let selector = LabelSelector {
+        match_expressions: Some(vec![LabelSelectorRequirement {
+            key: "tier".to_owned(),
+            operator: "NotIn".to_owned(),
+            values: Some(vec!["prod".to_owned()]),
+        }]),
+        ..LabelSelector::default()
+    };
+    let strategy = Steps::stages(vec![
+        Stage::new("not prod").matching(LabelMatcher::compile(&selector).unwrap()),
+    ]);
+    let mut members = three();
+    members.get_mut(&name(2)).unwrap().labels.clear();
+    let planned = plan(&Rollout::new(&strategy, "v2", &members), at(0));
+    assert_eq!(planned.stages[0].waiting, [name(0), name(2)]);
+    assert_eq!(planned.stages[1].waiting, [name(1)]);
 }

@@ -31,6 +31,11 @@ pub enum Breach {
         /// The member.
         cluster: ClusterName,
     },
+    /// A member would be given a target that was rolled back before.
+    Condemned {
+        /// The member.
+        cluster: ClusterName,
+    },
     /// A member of a stage without approval would be updated first.
     WithoutApproval {
         /// The member.
@@ -53,6 +58,7 @@ impl fmt::Display for Breach {
                 write!(f, "{cluster} would be updated before {before} is finished")
             }
             Self::AfterFailure { cluster } => write!(f, "{cluster} would be updated after too many failures"),
+            Self::Condemned { cluster } => write!(f, "{cluster} would be given what was rolled back"),
             Self::WithoutApproval { cluster } => write!(f, "{cluster} would be updated without approval"),
             Self::NotThere { cluster } => write!(f, "{cluster} would be updated but is not there"),
         }
@@ -67,6 +73,11 @@ pub fn check(rollout: &Rollout<'_>, now: Timestamp, planned: &Planned) -> Vec<Br
         return breaches;
     }
     for cluster in &planned.update {
+        if rollout.condemned {
+            breaches.push(Breach::Condemned {
+                cluster: cluster.clone(),
+            });
+        }
         let Some(member) = rollout
             .members
             .get(cluster)
@@ -152,7 +163,10 @@ fn stage_of(rollout: &Rollout<'_>, member: &Member) -> usize {
             .iter()
             .all(|(label, value)| member.labels.get(label).is_some_and(|has| has == value))
     };
-    stages.iter().take_while(|stage| !fits(&stage.labels)).count()
+    stages
+        .iter()
+        .take_while(|stage| !fits(&stage.labels) || !stage.selector.matches(&member.labels))
+        .count()
 }
 
 fn has_target(rollout: &Rollout<'_>, member: &Member) -> bool {

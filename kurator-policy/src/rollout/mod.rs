@@ -28,16 +28,19 @@
 //! - No more members are in flight (told to change and not yet proven good) than a stage allows.
 //! - A stage starts when every member of the stages before it is done, given up as failed within the limit, or away.
 //! - Beyond the limit of failures nothing more is updated; with a last good revision to return to, the members that
-//!   got the bad one are told to return, and it is not tried again while [`Rollout::condemned`] is set.
+//!   got the bad one are told to return, and nobody gets it again while [`Rollout::condemned`] is set; [`History`]
+//!   keeps that over a restart. Members that join meanwhile get the last good one.
 //! - A member that is away is passed over with its age and gets its turn when it returns; it never fails a stage.
 
 mod check;
+mod history;
 mod member;
 mod plan;
 mod strategy;
 
 pub use self::{
     check::{Breach, check},
+    history::{History, Outcome, Past},
     member::{Health, Member},
     plan::{Planned, Rollout, StageReport, Verdict, plan},
     strategy::{Limit, Stage, Strategy},

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use kurator_core::names::ClusterName;
 
 use super::{
+    history::{History, Outcome},
     member::{Health, Member},
     strategy::{Stage, Strategy},
 };
@@ -23,8 +24,8 @@ pub struct Rollout<'a> {
     pub approved: BTreeSet<String>,
     /// The revision to return to when the target fails; without one a failed rollout stops where it is.
     pub last_good: Option<&'a str>,
-    /// Whether this target was rolled back before. Whoever acts on [`Verdict::RollingBack`] has to write that down:
-    /// once nobody runs the target any more, nothing on the members tells that it failed.
+    /// Whether this target was rolled back before. Whoever acts on [`Verdict::RollingBack`] has to write that down,
+    /// as [`History::learn`] does: once nobody runs the target any more, nothing on the members tells that it failed.
     pub condemned: bool,
 }
 
@@ -40,6 +41,22 @@ impl<'a> Rollout<'a> {
             last_good: None,
             condemned: false,
         }
+    }
+
+    /// The rollout of the revision that is wanted, with what is known of it and of those before; `None` if none is.
+    #[must_use]
+    pub fn resume(
+        strategy: &'a Strategy,
+        history: &'a History,
+        members: &'a BTreeMap<ClusterName, Member>,
+    ) -> Option<Self> {
+        let target = history.target()?;
+        let rollout = Self::new(strategy, target, members)
+            .condemned(history.outcome(target) == Some(Outcome::Condemned));
+        Some(match history.last_good() {
+            Some(revision) => rollout.rolling_back_to(revision),
+            None => rollout,
+        })
     }
 
     /// Returns to this revision when the target fails.
@@ -308,8 +325,15 @@ fn decide(
     got_target: Vec<ClusterName>,
 ) -> (Vec<ClusterName>, String, Verdict) {
     let target = rollout.target.to_owned();
-    if let (true, Some(last_good)) = (rollout.condemned, rollout.last_good) {
-        return (got_target, last_good.to_owned(), Verdict::RolledBack);
+    if rollout.condemned {
+        let Some(last_good) = rollout.last_good else {
+            return (Vec::new(), target, Verdict::RolledBack);
+        };
+        // Also those that joined or were away: nothing else is going to reach them.
+        let others = rollout.members.iter();
+        let others = others.filter(|(_, member)| member.revision.as_deref() != Some(last_good));
+        let update = others.map(|(name, _)| name.clone()).collect();
+        return (update, last_good.to_owned(), Verdict::RolledBack);
     }
     if let Some(report) = reports.iter().find(|report| report.breached()) {
         let (stage, failed, tolerated) = (report.name.clone(), report.failed.len(), report.tolerated);

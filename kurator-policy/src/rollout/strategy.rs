@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
+use kurator_core::selector::LabelMatcher;
 
 /// How a change reaches the members: stage after stage, so many at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Stage {
     pub name: String,
     /// Labels that a member must have; none selects every member.
     pub labels: BTreeMap<String, String>,
+    /// What the labels of a member must match besides. Everything does by default.
+    pub selector: LabelMatcher,
     /// How many members of the stage may be in flight at once. One by default.
     pub max_concurrency: Limit,
     /// How long a member must have been healthy to count as done. Zero by default.
@@ -121,6 +124,7 @@ impl Stage {
         Self {
             name: name.into(),
             labels: BTreeMap::new(),
+            selector: LabelMatcher::everything(),
             max_concurrency: Limit::Count(1),
             soak: SignedDuration::ZERO,
             approval: false,
@@ -131,6 +135,13 @@ impl Stage {
     #[must_use]
     pub fn selecting(mut self, label: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(label.into(), value.into());
+        self
+    }
+
+    /// Only members that a label selector matches, such as one with `NotIn`.
+    #[must_use]
+    pub fn matching(mut self, selector: LabelMatcher) -> Self {
+        self.selector = selector;
         self
     }
 
@@ -159,5 +170,6 @@ impl Stage {
         self.labels
             .iter()
             .all(|(label, value)| labels.get(label) == Some(value))
+            && self.selector.matches(labels)
     }
 }
