@@ -78,6 +78,12 @@ pub struct DistributionPolicySpec {
     /// Where they go and how their replicas are divided.
     #[serde(default)]
     pub placement: Placement,
+    /// Whether what the objects refer to goes along: of their pods the ConfigMaps, Secrets, volume claims, service
+    /// account and claim templates, of an Ingress and a StatefulSet the services, of a custom kind its
+    /// CustomResourceDefinition. Shared with other policies; it leaves a cluster with the last object there that needs
+    /// it, a volume claim with its data. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub propagate_deps: bool,
     /// What to do with an object that is already in a member and was not put there by this policy. Default `Abort`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict_resolution: Option<ConflictResolution>,
@@ -137,7 +143,9 @@ pub struct DistributionPolicyStatus {
     /// The generation of the spec this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Progressing` and `Degraded`, with a reason and a message.
+    /// `Ready`, `Progressing` and `Degraded`, with a reason and a message; and where they apply `TotalKept`, whether
+    /// overrides leave the number of replicas as it is, and `DependenciesFound`, whether what the objects refer to is on
+    /// the hub.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -156,6 +164,22 @@ pub struct DistributionPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["apiVersion".into(), "kind".into(), "name".into()]))]
     pub placements: Vec<ObjectPlacement>,
+    /// The objects that may be in some cluster only because what the policy distributes refers to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["apiVersion".into(), "kind".into(), "name".into()]))]
+    pub dependencies: Vec<PlacedDependency>,
+}
+
+/// An object that went along because another refers to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacedDependency {
+    /// Group and version, such as `v1`.
+    pub api_version: String,
+    /// Kind, such as `ConfigMap`.
+    pub kind: String,
+    /// Name of the object, in the namespace of the policy if its kind has namespaces.
+    pub name: String,
 }
 
 /// Where the replicas of one object were put.

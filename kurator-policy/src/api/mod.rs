@@ -50,7 +50,7 @@ pub use affinity_terms::{ClusterAffinityTerm, OverflowAffinity};
 pub use cluster_affinity::{ClusterAffinity, ClusterField, FieldOperator, FieldRequirement, FieldSelector};
 pub use distribution_policy::{
     Activation, ClusterDistribution, ConflictResolution, DistributionPolicy, DistributionPolicySpec,
-    DistributionPolicyStatus, DistributionTotals, ObjectPlacement, PlacedKind, Preemption,
+    DistributionPolicyStatus, DistributionTotals, ObjectPlacement, PlacedDependency, PlacedKind, Preemption,
 };
 pub use override_policy::{
     CommandArgsOverrider, EnvOverrider, EnvVariable, FieldOverrider, FieldPatch, ImageComponent,

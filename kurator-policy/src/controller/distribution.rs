@@ -42,6 +42,7 @@ use super::{
     policy::Policy,
     promises::Promises,
     report::Written,
+    shared::SharedObjects,
     shown::ShownReplicas,
     templates::Templates,
     trigger::Triggers,
@@ -227,8 +228,9 @@ impl Distribution {
             instance: None,
         };
         let context = Arc::new(Context {
-            hub_id,
             recorder: Recorder::new(self.hub.clone(), reporter),
+            shared: SharedObjects::new(hub_id.clone(), triggers.clone()),
+            hub_id,
             templates: Templates::new(self.hub.clone(), triggers),
             hub: self.hub,
             policies: Arc::clone(&policies),
@@ -331,6 +333,7 @@ pub(super) struct Context {
     pub(super) policies: Arc<Policies>,
     pub(super) overrides: OverridePolicies,
     pub(super) templates: Templates,
+    pub(super) shared: SharedObjects,
     pub(super) fleet: Fleet,
     pub(super) facts: Arc<Facts>,
     pub(super) desks: Arc<Desks>,
@@ -435,8 +438,8 @@ impl Policies {
         self.lock().get(&group).map(Watch::store)
     }
 
-    /// Those of a namespace; `None` while some are not known.
-    pub(super) fn within(&self, namespace: &str) -> Option<Vec<Policy>> {
+    /// Those of a namespace, or all; `None` while some are not known.
+    pub(super) fn within(&self, namespace: Option<&str>) -> Option<Vec<Policy>> {
         let mut policies = Vec::new();
         for (group, watch) in self.lock().iter() {
             match watch.sync() {
@@ -446,7 +449,7 @@ impl Policies {
                     watch
                         .all()
                         .iter()
-                        .filter(|object| object.namespace().as_deref() == Some(namespace))
+                        .filter(|object| namespace.is_none() || object.namespace().as_deref() == namespace)
                         .map(|object| Policy::of(*group, object)),
                 ),
             }

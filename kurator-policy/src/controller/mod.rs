@@ -23,13 +23,16 @@
 //!   answer, a kind that is gone, an override that fails.
 //! - What runs stays where it is while its number does not change, also over a restart; new replicas go by the room
 //!   there is, and no room is given away twice.
+//! - What goes along with `propagateDeps` is in a member once for all policies, and is removed with the last that needs
+//!   it there.
 //! - A policy that is deleted stays until every member it was placed on is clean; a member that does not answer is
 //!   named in the status, and holds up no other policy.
 //! - In the steady state nothing is written anywhere.
 //!
 //! # RBAC
 //! On the hub: get, list, watch and patch distribution policies and patch their status; list and watch override
-//! policies and the kinds that policies select; create and patch Events; get the namespace `kube-system`; and what
+//! policies, the kinds that policies select and, with `propagateDeps`, the kinds these refer to (for a custom kind
+//! CustomResourceDefinitions); create and patch Events; get the namespace `kube-system`; and what
 //! the [`Membership`](kurator_core::membership::Membership) and the
 //! [`ClusterConnector`](kurator_core::connect::ClusterConnector) need. On members: get, list, watch,
 //! create, patch and delete what is distributed, create namespaces, and list and watch nodes and pods.
@@ -44,8 +47,10 @@ mod overrides;
 mod policy;
 mod promises;
 mod reconcile;
+mod referred;
 mod report;
 mod settings;
+mod shared;
 mod shown;
 mod templates;
 mod trigger;

@@ -20,6 +20,7 @@ use super::{
     member::{Assignment, Wanted},
     policy::Policy,
     promises::goes_by_room,
+    shared::{Wish, Word},
     shown::ShownReplicas,
     templates::Listed,
 };
@@ -30,7 +31,7 @@ use crate::{
     placement::Running,
     propagate::{
         MemberPlan, Note, ObjectKey, ObjectKind, Observed, Planned, PolicyKey, Rendered, Request, Template,
-        claims, held_status, plan, status,
+        attach, claims, held_status, plan, status,
     },
 };
 
@@ -84,8 +85,7 @@ impl Context {
             Ok(claimant) => claimant,
             Err(problem) => return Intent::Hold(Note::InvalidSpec { problem }),
         };
-        let kinds: BTreeSet<ObjectKind> = claimant.kinds().cloned().collect();
-        self.templates.keep(&policy.key, &kinds);
+        let mut kinds: BTreeSet<ObjectKind> = claimant.kinds().cloned().collect();
         let namespace = policy.key.name.namespace.as_str();
         let Some(overrides) = self.overrides.within(namespace) else {
             return Intent::Wait;
@@ -109,7 +109,7 @@ impl Context {
         if waiting {
             return Intent::Wait;
         }
-        let Some(others) = self.policies.within(namespace) else {
+        let Some(others) = self.policies.within(Some(namespace)) else {
             return Intent::Wait;
         };
         let claimants: Vec<_> = others
@@ -137,7 +137,16 @@ impl Context {
             }
             _ => true,
         });
-        let mut planned = self.plan(policy, spec, &templates, &overrides, fleet);
+        let referred = if spec.propagate_deps {
+            match self.referred(&policy.key, &templates, &mut kinds, &mut notes) {
+                Some(referred) => referred,
+                None => return Intent::Wait,
+            }
+        } else {
+            Vec::new()
+        };
+        self.templates.keep(&policy.key, &kinds);
+        let mut planned = self.plan(policy, spec, &templates, &referred, &overrides, fleet);
         if !nothing_selected || !notes.is_empty() {
             planned.notes.retain(|note| *note != Note::NothingSelected);
         }
@@ -151,6 +160,7 @@ impl Context {
         policy: &Policy,
         spec: &DistributionPolicySpec,
         templates: &[Template],
+        referred: &[Template],
         overrides: &[OverridePolicy],
         fleet: &Arc<Snapshot>,
     ) -> Planned {
@@ -166,7 +176,7 @@ impl Context {
         } else {
             fleet
         };
-        let planned = plan(&Request {
+        let request = Request {
             policy: &policy.key,
             placement: &spec.placement,
             suspension: spec.suspension.as_ref(),
@@ -176,7 +186,8 @@ impl Context {
             running: &running,
             now: self.clock.now(),
             interpreter: &*self.interpreter,
-        });
+        };
+        let mut planned = plan(&request);
         let freed = promises.keep(
             &policy.key,
             &planned,
@@ -193,10 +204,13 @@ impl Context {
         if freed {
             self.waiting.fire();
         }
+        if spec.propagate_deps {
+            attach(&request, referred, &mut planned);
+        }
         planned
     }
 
-    fn template(&self, kind: &ObjectKind, object: &DynamicObject) -> Option<Template> {
+    pub(super) fn template(&self, kind: &ObjectKind, object: &DynamicObject) -> Option<Template> {
         if object.metadata.deletion_timestamp.is_some() {
             return None;
         }
@@ -227,9 +241,16 @@ impl Context {
             .filter(|name| fleet.get(name).is_some())
             .chain(planned.members.keys().cloned())
             .collect();
+        let tracked = tracked(policy, previous.as_ref());
+        let mut unfinished = BTreeSet::new();
         let mut observed = Observed::default();
         for cluster in &concerned {
-            let seen = self.desks.open(cluster).observed(&policy.key);
+            let mut seen = self.desks.open(cluster).observed(&policy.key);
+            let plan = planned.member(cluster);
+            let left = self
+                .shared
+                .fold(&self.desks, &policy.key, cluster, plan, &tracked, &mut seen);
+            unfinished.extend(left);
             observed.members.insert(cluster.clone(), seen);
         }
         let kinds = self.kinds(policy, planned, previous.as_ref(), &observed);
@@ -241,6 +262,8 @@ impl Context {
             self.clock.now(),
         );
         status.placed_kinds = kinds.iter().map(Into::into).collect();
+        unfinished.extend(planned.dependencies().into_iter().cloned());
+        status.dependencies = unfinished.iter().map(Into::into).collect();
         let clean = !status.clusters.iter().any(|entry| {
             entry
                 .cluster
@@ -256,6 +279,7 @@ impl Context {
         // Written before anything is sent: whoever comes after us must know where to look.
         self.write_status(policy, previous, status).await?;
         let spec = policy.spec.as_ref().ok();
+        self.share(policy, spec, planned, &concerned, unfinished)?;
         for cluster in &concerned {
             let mut assignment = self.assignment(policy, spec, planned, planned.member(cluster), &kinds)?;
             assignment.suspended = planned.suspension.dispatching_to(cluster.as_str());
@@ -350,12 +374,58 @@ impl Context {
             prune,
             conflicts,
             suspended: false,
+            shared: false,
         })
+    }
+
+    /// Says what the policy needs to go along, and lets go of the rest.
+    fn share(
+        &self,
+        policy: &Policy,
+        spec: Option<&DistributionPolicySpec>,
+        planned: &Planned,
+        concerned: &BTreeSet<ClusterName>,
+        tracked: BTreeSet<ObjectKey>,
+    ) -> Result<(), ControllerError> {
+        let overwrite = spec.and_then(|spec| spec.conflict_resolution) == Some(ConflictResolution::Overwrite);
+        // Of a kind that the hub stopped serving it is not known what it refers to.
+        let unsure = planned
+            .notes
+            .iter()
+            .any(|note| matches!(note, Note::KindNotServed { .. }));
+        let nothing = BTreeSet::new();
+        let mut word = Word::default();
+        for cluster in concerned {
+            let suspended = planned.suspension.dispatching_to(cluster.as_str());
+            let keep = if suspended || unsure { &tracked } else { &nothing };
+            let wish = Wish { suspended, overwrite };
+            word.add(cluster, planned.member(cluster), &wish, keep);
+        }
+        word.tracked = tracked;
+        self.shared
+            .speak(&self.desks, &policy.key, word, |object| self.everyone(object))
+    }
+
+    /// The policies that may need an object; `None` while they are not known.
+    fn everyone(&self, object: &ObjectKey) -> Option<BTreeSet<PolicyKey>> {
+        let namespace = Some(object.name.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+        let policies = self.policies.within(namespace)?.into_iter();
+        let concerned = policies.filter(|policy| {
+            let needs = policy.spec.as_ref().map_or(true, |spec| spec.propagate_deps);
+            let needed = policy
+                .status
+                .as_ref()
+                .is_some_and(|status| !status.dependencies.is_empty());
+            (needs || needed) && (!policy.deleting || policy.has_finalizer())
+        });
+        Some(concerned.map(|policy| policy.key).collect())
     }
 
     /// Lets go of everything that is kept in memory of a policy.
     pub(super) fn forget(&self, policy: &PolicyKey) {
         self.templates.keep(policy, &BTreeSet::new());
+        self.shared
+            .forget(&self.desks, policy, |object| self.everyone(object));
         for desk in self.desks.all() {
             desk.dismiss(policy);
         }
@@ -366,6 +436,13 @@ impl Context {
             self.waiting.fire();
         }
     }
+}
+
+/// What may be in some cluster because the policy's objects refer to it.
+fn tracked(policy: &Policy, previous: Option<&DistributionPolicyStatus>) -> BTreeSet<ObjectKey> {
+    let namespace = &policy.key.name.namespace;
+    let written = previous.into_iter().flat_map(|status| &status.dependencies);
+    written.map(|it| it.key(namespace)).collect()
 }
 
 /// Where the objects run: as it was last decided, which the status on the hub says whether or not a member can be

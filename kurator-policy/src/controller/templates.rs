@@ -68,7 +68,15 @@ impl Templates {
 
     /// The objects of `kind` in the namespace of `policy`, which is triggered whenever they change.
     pub(super) fn list(&self, policy: &PolicyKey, kind: &ObjectKind) -> Listed {
-        let namespace = policy.name.namespace.clone();
+        self.list_in(policy.name.namespace.clone(), policy, kind)
+    }
+
+    /// The same of a kind that has no namespaces.
+    pub(super) fn list_global(&self, policy: &PolicyKey, kind: &ObjectKind) -> Listed {
+        self.list_in(String::new(), policy, kind)
+    }
+
+    fn list_in(&self, namespace: String, policy: &PolicyKey, kind: &ObjectKind) -> Listed {
         let mut watched = lock(&self.watched);
         let entry = watched
             .entry((kind.clone(), namespace.clone()))
@@ -114,7 +122,7 @@ impl Templates {
             async move {
                 let served = loop {
                     match Served::find(&hub, &kind).await {
-                        Ok(served) if served.namespaced => break served,
+                        Ok(served) if served.namespaced != namespace.is_empty() => break served,
                         // A policy never looks outside its namespace.
                         Ok(_) | Err(Unknown::NotServed) => {
                             *lock(&state) = State::NotServed;
@@ -126,7 +134,11 @@ impl Templates {
                     }
                     tokio::time::sleep(ASK_AGAIN).await;
                 };
-                let api = Api::namespaced_with(hub, &namespace, &served.resource);
+                let api = if namespace.is_empty() {
+                    Api::all_with(hub, &served.resource)
+                } else {
+                    Api::namespaced_with(hub, &namespace, &served.resource)
+                };
                 let on_change = {
                     let tell = tell.clone();
                     let kind = kind.clone();

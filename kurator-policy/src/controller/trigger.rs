@@ -1,6 +1,9 @@
 //! Asking for a policy to be looked at again.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::{api::DynamicObject, runtime::reflector::ObjectRef};
@@ -13,6 +16,8 @@ use crate::propagate::PolicyKey;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Triggers {
     senders: BTreeMap<&'static str, (PolicyGroup, UnboundedSender<ObjectRef<DynamicObject>>)>,
+    /// Who is triggered instead of what is no policy.
+    followers: Arc<Mutex<BTreeMap<PolicyKey, BTreeSet<PolicyKey>>>>,
 }
 
 impl Triggers {
@@ -30,11 +35,37 @@ impl Triggers {
             senders.insert(group.as_str(), (group, sender));
             receivers.insert(group, receiver);
         }
-        (Self { senders }, receivers)
+        let triggers = Self {
+            senders,
+            followers: Arc::default(),
+        };
+        (triggers, receivers)
+    }
+
+    /// Asks for these policies to be looked at instead of `name`, which is none.
+    pub(super) fn follow(&self, name: &PolicyKey, policies: BTreeSet<PolicyKey>) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        if policies.is_empty() {
+            followers.remove(name);
+        } else {
+            followers.insert(name.clone(), policies);
+        }
     }
 
     /// Asks for `policy` to be looked at.
     pub(super) fn fire(&self, policy: &PolicyKey) {
+        if self.senders.contains_key(policy.group.as_str()) {
+            return self.send(policy);
+        }
+        let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers
+            .get(policy)
+            .into_iter()
+            .flatten()
+            .for_each(|policy| self.send(policy));
+    }
+
+    fn send(&self, policy: &PolicyKey) {
         let Some((group, sender)) = self.senders.get(policy.group.as_str()) else {
             return;
         };

@@ -27,6 +27,8 @@ mod tests;
 mod workload;
 
 #[cfg(feature = "client")]
+pub(crate) use self::object::CRD;
+#[cfg(feature = "client")]
 pub(crate) use kurator_core::reason::with_causes as chain;
 
 pub use self::{
@@ -34,8 +36,8 @@ pub use self::{
     check::{PlanFlaw, check},
     claim::{CLAIMED_BY, Claim, Claimant, Precision, claims, claims_held},
     depend::{
-        Change, Dependencies, DependencyFlaw, Missing, NeededBy, Reference, Use, changes, check_dependencies,
-        crd_of, dependencies, references,
+        Change, Dependencies, DependencyFlaw, MAX_DEPENDENCIES, Missing, NeededBy, Reference, Use, attach,
+        changes, check_dependencies, crd_of, dependencies, references,
     },
     event::{MAX_EVENTS, PolicyEvent, events},
     interpret::{
@@ -47,8 +49,8 @@ pub use self::{
     plan::{MemberPlan, ObjectTotals, Planned, PlannedObject, Rendered, Request, plan},
     reason::{MemberReason, TIMED_OUT},
     status::{
-        MAX_MESSAGE, MAX_PLACEMENTS, MemberObserved, ObjectObserved, Observed, TOTAL_KEPT, Trouble,
-        held_status, status,
+        DEPENDENCIES_FOUND, MAX_MESSAGE, MAX_PLACEMENTS, MemberObserved, ObjectObserved, Observed,
+        TOTAL_KEPT, Trouble, held_status, status,
     },
     template::{Template, TemplateError, revision},
     workload::{Known, workload},

@@ -4,7 +4,7 @@ use std::fmt;
 
 use kurator_core::reason::Reason;
 
-use super::{ObjectKey, ObjectKind, PolicyKey};
+use super::{Missing, ObjectKey, ObjectKind, PolicyKey};
 use crate::overrides::BrokenTotals;
 
 /// Something about a policy that its owner should know.
@@ -63,6 +63,16 @@ pub enum Note {
         /// What was given out, what came of it, and by whose word.
         totals: BrokenTotals,
     },
+    /// Something that an object refers to cannot go along.
+    DependencyMissing {
+        /// What, and who needs it.
+        missing: Missing,
+    },
+    /// Objects refer to more than [`MAX_DEPENDENCIES`](super::MAX_DEPENDENCIES) others.
+    TooManyDependencies {
+        /// How many do not go along.
+        left_out: usize,
+    },
     /// Other policies select the object too; they wait.
     Contested {
         /// The object.
@@ -96,6 +106,8 @@ impl Note {
             Self::NothingSelected => "NothingSelected",
             Self::UnknownCluster { .. } => "UnknownCluster",
             Self::TotalChanged { .. } => "TotalChanged",
+            Self::DependencyMissing { missing } => missing.token(),
+            Self::TooManyDependencies { .. } => "TooManyDependencies",
             Self::Contested { .. } => "Contested",
         }
     }
@@ -105,14 +117,17 @@ impl Note {
     pub const fn severity(&self) -> Severity {
         match self {
             Self::Contested { .. } => Severity::Information,
-            Self::TotalChanged { .. } | Self::UnknownCluster { .. } => Severity::Warning,
+            Self::TotalChanged { .. } | Self::UnknownCluster { .. } | Self::DependencyMissing { .. } => {
+                Severity::Warning
+            }
             Self::InvalidSpec { .. }
             | Self::KindNotServed { .. }
             | Self::InvalidOverride { .. }
             | Self::NotPlaced { .. }
             | Self::PlacedInPart { .. }
             | Self::ClaimedByOther { .. }
-            | Self::NothingSelected => Severity::Failure,
+            | Self::NothingSelected
+            | Self::TooManyDependencies { .. } => Severity::Failure,
         }
     }
 }
@@ -147,6 +162,11 @@ impl fmt::Display for Note {
             Self::NothingSelected => f.write_str("no object of the namespace matches the resource selectors"),
             Self::UnknownCluster { cluster } => write!(f, "cluster {cluster} is not a member of the fleet"),
             Self::TotalChanged { object, totals } => write!(f, "{object}: {totals}"),
+            Self::DependencyMissing { missing } => missing.fmt(f),
+            Self::TooManyDependencies { left_out } => write!(
+                f,
+                "{left_out} objects that are referred to do not go along: split the policy"
+            ),
             Self::Contested { object, rivals } => {
                 write!(f, "{object} is selected by ")?;
                 for (index, rival) in rivals.iter().take(5).enumerate() {

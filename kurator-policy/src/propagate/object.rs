@@ -6,7 +6,7 @@ use kurator_core::names::{NamespacedName, bounded_name};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::{ObjectPlacement, PlacedKind};
+use crate::api::{ObjectPlacement, PlacedDependency, PlacedKind};
 
 /// A kind of objects, with its group and version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -112,6 +112,29 @@ impl ObjectKey {
         ))
     }
 }
+
+impl PlacedDependency {
+    /// The object, of a policy in this namespace.
+    #[must_use]
+    pub fn key(&self, namespace: &str) -> ObjectKey {
+        let definition = self.kind == CRD.1;
+        let namespace = if definition { "" } else { namespace };
+        ObjectKey::new(&self.api_version, &self.kind, namespace, &self.name)
+    }
+}
+
+impl From<&ObjectKey> for PlacedDependency {
+    fn from(key: &ObjectKey) -> Self {
+        Self {
+            api_version: key.kind.api_version.clone(),
+            kind: key.kind.kind.clone(),
+            name: key.name.name.clone(),
+        }
+    }
+}
+
+/// What defines custom kinds; the only dependency outside of namespaces.
+pub(crate) const CRD: (&str, &str) = ("apiextensions.k8s.io/v1", "CustomResourceDefinition");
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,10 @@
 //! What every member is to hold: templates, placed, divided and overridden.
 
-use std::{cmp::Reverse, collections::BTreeMap, fmt};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use jiff::Timestamp;
 use kurator_core::{names::ClusterName, observe::Snapshot, reason::Reason as _};
@@ -70,6 +74,8 @@ pub struct Planned {
 pub struct MemberPlan {
     /// The objects.
     pub objects: BTreeMap<ObjectKey, PlannedObject>,
+    /// What goes along because they refer to it: see [`attach`](super::attach).
+    pub dependencies: BTreeMap<ObjectKey, Rendered>,
 }
 
 /// One object for one member.
@@ -321,6 +327,13 @@ fn parts(
 }
 
 impl Planned {
+    /// The objects that go along to any cluster.
+    #[must_use]
+    pub fn dependencies(&self) -> BTreeSet<&ObjectKey> {
+        let members = self.members.values();
+        members.flat_map(|member| member.dependencies.keys()).collect()
+    }
+
     /// Adds what was found out beside the plan.
     pub fn note(&mut self, notes: impl IntoIterator<Item = Note>) {
         self.notes.extend(notes);

@@ -15,6 +15,9 @@ use crate::api::{ClusterDistribution, DistributionPolicyStatus, DistributionTota
 /// Whether overrides leave the number of replicas that was divided as it is.
 pub const TOTAL_KEPT: &str = "TotalKept";
 
+/// Whether everything that the objects refer to is on the hub and can go along.
+pub const DEPENDENCIES_FOUND: &str = "DependenciesFound";
+
 /// The longest message of a cluster or a condition, in bytes: a status must stay small at a thousand members, and a
 /// server that refuses a manifest likes to quote it.
 pub const MAX_MESSAGE: usize = 512;
@@ -144,6 +147,7 @@ pub fn status(
             .map(|status| status.placed_kinds.clone())
             .unwrap_or_default(),
         placements: placements(planned, previous),
+        dependencies: planned.dependencies().into_iter().map(Into::into).collect(),
     }
 }
 
@@ -313,6 +317,33 @@ fn row(
             None => {}
         }
     }
+    for (key, rendered) in plan.into_iter().flat_map(|plan| &plan.dependencies) {
+        if let Rendered::Held { reason, message } = rendered {
+            add(Trouble::new(*reason, format!("{key}: {message}")));
+            continue;
+        }
+        match seen.objects.get(key) {
+            known
+                if suspended && known.and_then(|known| known.revision.as_deref()) != rendered.revision() =>
+            {
+                let message = format!("{key}: not sent while dispatch is suspended");
+                add(Trouble::new(MemberReason::Suspended, message));
+            }
+            Some(known) => {
+                if let Some(trouble) = &known.trouble {
+                    add(Trouble::new(
+                        trouble.reason,
+                        format!("{key}: {}", trouble.message),
+                    ));
+                }
+            }
+            None if seen.blocked.is_none() => add(Trouble::new(
+                MemberReason::Pending,
+                format!("{key}: not sent yet"),
+            )),
+            None => {}
+        }
+    }
     for (key, trouble) in &seen.leaving {
         add(Trouble::new(
             trouble.reason,
@@ -338,10 +369,12 @@ fn row(
         entry.ready_replicas = before.ready_replicas;
         entry.revision.clone_from(&before.revision);
     }
+    let went_along = |key| plan.is_some_and(|plan| plan.dependencies.contains_key(key));
     let revisions: Vec<&str> = seen
         .objects
-        .values()
-        .filter_map(|object| object.revision.as_deref())
+        .iter()
+        .filter(|(key, _)| !went_along(*key))
+        .filter_map(|(_, object)| object.revision.as_deref())
         .collect();
     match revisions.as_slice() {
         [] => {}
@@ -471,6 +504,22 @@ fn conditions(
             conditions.set(TOTAL_KEPT, true, &kept)
         }
         None => conditions.remove(TOTAL_KEPT),
+    };
+    let missing = |note: &&Note| matches!(note, Note::DependencyMissing { .. });
+    let mut absent = planned.notes.iter().filter(missing);
+    match absent.next() {
+        Some(first) => {
+            let message = match absent.count() {
+                0 => first.to_string(),
+                more => format!("{first} (and {more} more)"),
+            };
+            conditions.set(DEPENDENCIES_FOUND, false, &Said::new(first.token(), message))
+        }
+        None if planned.dependencies().is_empty() => conditions.remove(DEPENDENCIES_FOUND),
+        None => {
+            let found = Said::new("AsPlanned", "everything that is referred to goes along");
+            conditions.set(DEPENDENCIES_FOUND, true, &found)
+        }
     };
     conditions.into_vec()
 }

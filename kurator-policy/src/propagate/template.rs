@@ -8,9 +8,15 @@ use serde_json::{Map, Value};
 use super::{ObjectKey, ResourceInterpreter};
 
 /// Annotations that describe the life of an object in one cluster.
-const LOCAL_ANNOTATIONS: [&str; 2] = [
+const LOCAL_ANNOTATIONS: [&str; 7] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     "deployment.kubernetes.io/revision",
+    // A claim with these would be taken for bound to a volume of another cluster.
+    "pv.kubernetes.io/bind-completed",
+    "pv.kubernetes.io/bound-by-controller",
+    "volume.beta.kubernetes.io/storage-provisioner",
+    "volume.kubernetes.io/selected-node",
+    "volume.kubernetes.io/storage-provisioner",
 ];
 
 /// An object of the hub, ready to be copied.

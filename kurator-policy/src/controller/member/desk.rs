@@ -25,6 +25,9 @@ pub(in super::super) struct Assignment {
     pub(in super::super) conflicts: ConflictResolution,
     /// Whether nothing is to be done about it for now.
     pub(in super::super) suspended: bool,
+    /// Whether it is there because others refer to it: then it is enough that it is there by the word of any policy,
+    /// and a definition by anybody's.
+    pub(in super::super) shared: bool,
 }
 
 /// One object of an assignment.
@@ -84,6 +87,10 @@ impl Desk {
         inbox.assignments.insert(policy.clone(), Arc::new(assignment));
         inbox.fresh.insert(policy.clone());
         drop(inbox);
+        // What was certain of other work is not certain of this.
+        if let Some(known) = lock(&self.observed).get_mut(policy) {
+            known.complete = false;
+        }
         self.wake.notify_one();
     }
 

@@ -1,10 +1,10 @@
 //! From the report of one pass over a member to what is known of the policy there.
 
-use kurator_core::apply::{ApplyReport, ObjectOutcome, Pruning, Removal};
+use kurator_core::apply::{ApplyReport, ObjectOutcome, Pruning, Refusal, Removal};
 
 use super::desk::Assignment;
 use crate::propagate::{
-    MemberObserved, MemberReason, ObjectKey, ObjectObserved, ResourceInterpreter, Trouble,
+    CRD, MemberObserved, MemberReason, ObjectKey, ObjectObserved, ResourceInterpreter, Trouble,
 };
 
 /// The policy's own name of an object of its set.
@@ -37,6 +37,9 @@ pub(super) fn observed(
             object.created = interpreter.created_replicas(&key.kind, &live.data);
         }
         match trouble(&entry.outcome) {
+            _ if assignment.shared && is_there_anyway(assignment, key, &entry.outcome) => {
+                object.trouble = None
+            }
             None => {
                 object.applied = wanted.replicas;
                 object.revision = Some(wanted.revision.clone());
@@ -82,6 +85,17 @@ pub(super) fn observed(
         _ => {}
     }
     after
+}
+
+/// Whether what others refer to is there by the word of another policy, or is a definition, which all may use.
+fn is_there_anyway(assignment: &Assignment, key: &ObjectKey, outcome: &ObjectOutcome) -> bool {
+    match outcome {
+        ObjectOutcome::Refused {
+            refusal: Refusal::ClaimedByOther { hub, .. },
+        } if hub == assignment.set.owner().hub() => true,
+        ObjectOutcome::Refused { .. } => key.kind.kind == CRD.1,
+        _ => false,
+    }
 }
 
 fn trouble(outcome: &ObjectOutcome) -> Option<Trouble> {

@@ -389,8 +389,12 @@ impl Worker {
             }
         }
         let interpreter = Arc::clone(&self.tools.interpreter);
+        // Other work may have come meanwhile.
+        let newest = self.desk.assignment(policy);
+        let current = newest.is_some_and(|newest| std::ptr::eq(&*newest, assignment));
         let changed = self.desk.observe(policy, |known| {
             *known = pass::observed(known, assignment, report, &*interpreter);
+            known.complete &= current;
         });
         if changed {
             self.tools.triggers.fire(policy);

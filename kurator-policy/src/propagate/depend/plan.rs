@@ -4,7 +4,7 @@ use std::fmt;
 use kurator_core::names::{ClusterName, NamespacedName};
 use serde_json::Value;
 
-use super::super::{Known, ObjectKey, ObjectKind, PolicyKey, Template};
+use super::super::{Known, ObjectKey, ObjectKind, PolicyKey, Template, object::CRD};
 use super::references::references;
 
 /// A template of a policy and the clusters it goes to.
@@ -254,7 +254,7 @@ pub fn crd_of(kind: &ObjectKind, definition: &Value) -> Option<ObjectKey> {
         .flatten()
         .any(|served| served.get("name").and_then(Value::as_str) == Some(version));
     let key = ObjectKey {
-        kind: ObjectKind::new("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+        kind: ObjectKind::new(CRD.0, CRD.1),
         name: NamespacedName::cluster_scoped(text("/metadata/name")?),
     };
     (defines && serves).then_some(key)
