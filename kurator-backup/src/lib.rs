@@ -1,4 +1,4 @@
-//! Backup, restore and migration of fleets of Kubernetes clusters on Velero.
+//! Backup and restore of fleets of Kubernetes clusters on Velero.
 //!
 //! A fleet's backup is one thing or it is many unrelated backups. This crate makes it one: a run over all members whose
 //! status says what became of each, at one instant if need be, kept by rules that never drop the last good backup, and
