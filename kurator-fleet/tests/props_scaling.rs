@@ -277,7 +277,11 @@ fn remove(blocker: &Blocker, node: &str, items: &mut Vec<Value>) {
             );
         }
         Blocker::PodProtected { pod, annotation, .. } => annotate(items, pod, annotation, "".into()),
-        Blocker::ToleratesCordon { pod } => find(items, "Pod", &pod.name)["spec"]["tolerations"] = json!([]),
+        // Of a toleration of everything, the only other taint there is stays tolerated.
+        Blocker::ToleratesCordon { pod } => {
+            let others = json!([{"key": "dedicated", "operator": "Exists"}]);
+            find(items, "Pod", &pod.name)["spec"]["tolerations"] = others;
+        }
         Blocker::VolumeUnknown { pod, .. } => find(items, "Pod", &pod.name)["spec"]["volumes"] = json!([]),
         Blocker::NodeKept { annotation } => {
             find(items, "Node", node)["metadata"]["annotations"][annotation] = "false".into();

@@ -114,10 +114,11 @@ proptest! {
     fn moving_any_seat_is_noticed_by_the_check(
         weights in weights(), replicas in 1_u32..300, ties in ties(), from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>(),
     ) {
-        prop_assume!(weights.iter().any(|&w| w > 0));
+        prop_assume!(weights.len() > 1 && weights.iter().any(|&w| w > 0));
         let mut seats = Divider::default().divide(&weights, replicas, ties).unwrap().to_vec();
-        let (from, to) = (from.index(seats.len()), to.index(seats.len()));
-        prop_assume!(from != to && seats[from] > 0);
+        let taken: Vec<usize> = (0..seats.len()).filter(|&at| seats[at] > 0).collect();
+        let from = taken[from.index(taken.len())];
+        let to = (from + 1 + to.index(seats.len() - 1)) % seats.len();
         seats[from] -= 1;
         seats[to] += 1;
         prop_assert!(check(&weights, &[], replicas, ties, &seats).is_err());
