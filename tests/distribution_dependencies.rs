@@ -72,6 +72,16 @@ where
         .unwrap();
 }
 
+/// Waits until the Job of the first policy, and what only that policy's objects refer to, are there, or gone.
+async fn only_first_needs(fleet: &Storefront, member: &str, there: bool) {
+    let engine = "engines.ml.example.com";
+    is(fleet, member, &definitions(fleet, member), engine, there).await;
+    is::<ServiceAccount>(fleet, member, &within(fleet, member), "runner", there).await;
+    is::<Service>(fleet, member, &within(fleet, member), "db", there).await;
+    is::<PersistentVolumeClaim>(fleet, member, &within(fleet, member), "seed", there).await;
+    is::<Job>(fleet, member, &within(fleet, member), "count", there).await;
+}
+
 fn pods(app: &str, spec: Value) -> Value {
     let mut spec = spec;
     spec["containers"] = json!([{
@@ -177,21 +187,10 @@ async fn what_is_referred_to_arrives_is_shared_and_goes_with_the_last_that_needs
 
     // A custom resource, a Job, a StatefulSet with its claims, each with what it refers to.
     for member in [PROD, DR] {
-        is(
-            &fleet,
-            member,
-            &definitions(&fleet, member),
-            "engines.ml.example.com",
-            true,
-        )
-        .await;
+        only_first_needs(&fleet, member, true).await;
         is::<ConfigMap>(&fleet, member, &within(&fleet, member), "settings", true).await;
-        is::<ServiceAccount>(&fleet, member, &within(&fleet, member), "runner", true).await;
-        is::<Service>(&fleet, member, &within(&fleet, member), "db", true).await;
-        is::<PersistentVolumeClaim>(&fleet, member, &within(&fleet, member), "seed", true).await;
         // Made by the member's own controller from the template of claims.
         is::<PersistentVolumeClaim>(&fleet, member, &within(&fleet, member), "data-db-0", true).await;
-        is::<Job>(&fleet, member, &within(&fleet, member), "count", true).await;
         let job = within::<Job>(&fleet, member)
             .get("count")
             .await
@@ -271,18 +270,7 @@ async fn what_is_referred_to_arrives_is_shared_and_goes_with_the_last_that_needs
         .unwrap();
     fleet.policy_gone("first").await;
     for member in [PROD, DR] {
-        is(
-            &fleet,
-            member,
-            &definitions(&fleet, member),
-            "engines.ml.example.com",
-            false,
-        )
-        .await;
-        is::<ServiceAccount>(&fleet, member, &within(&fleet, member), "runner", false).await;
-        is::<Service>(&fleet, member, &within(&fleet, member), "db", false).await;
-        is::<PersistentVolumeClaim>(&fleet, member, &within(&fleet, member), "seed", false).await;
-        is::<Job>(&fleet, member, &within(&fleet, member), "count", false).await;
+        only_first_needs(&fleet, member, false).await;
         assert!(
             within::<ConfigMap>(&fleet, member)
                 .get_opt("settings")

@@ -1,6 +1,5 @@
 //! One pass over a cluster.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -360,11 +359,10 @@ impl Pass<'_> {
             }
             return Doing::Held(said).into();
         }
-        let nodes: BTreeSet<&String> = plan.remove.iter().collect();
         let same = tended
             .proposal
             .take()
-            .filter(|proposal| proposal.nodes.iter().eq(nodes.iter().copied()));
+            .filter(|proposal| proposal.nodes.iter().eq(&plan.remove));
         let id = same.map_or_else(|| plan_id(&plan), |proposal| proposal.plan);
         if let Some(said) = self.held(&plan, &id).await {
             tended.proposal = Some(proposed(&plan, id));

@@ -5,7 +5,6 @@ use super::{
     stage::Stage,
     view::View,
 };
-use crate::scaling::model::pod::{Class, Phase};
 
 /// A rehearsal is for clusters of up to this many nodes; in larger ones a pod has other places.
 const REHEARSED: usize = 64;
@@ -34,13 +33,7 @@ pub(super) fn rehearse(
     if view.len() > REHEARSED || moves == 0 {
         return stuck;
     }
-    let mut hungry: Vec<u32> = view
-        .unbound()
-        .filter(|pod| {
-            let pod = view.pod(*pod);
-            pod.phase == Phase::Pending && !pod.terminating && !pod.gated && pod.class == Class::Ordinary
-        })
-        .collect();
+    let mut hungry: Vec<u32> = view.waiting().collect();
     hungry.sort_by(|a, b| by_name(view, *a, *b));
     let runs = (LOOKS / (moves + hungry.len()) / view.len().max(1)).clamp(LEAST, MOST);
     for run in 0..runs {

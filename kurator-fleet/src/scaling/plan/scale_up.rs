@@ -12,10 +12,7 @@ use super::{
     stage::{Preference, Stage},
     view::View,
 };
-use crate::scaling::model::{
-    Model, ModelError,
-    pod::{Class, Phase},
-};
+use crate::scaling::model::{Model, ModelError};
 
 /// Nodes that can be had, all alike.
 #[derive(Clone, Debug)]
@@ -170,13 +167,7 @@ impl Model {
             .collect();
         hypothetical.iter().for_each(|rank| stage.remove_node(*rank));
 
-        let mut waiting: Vec<u32> = view
-            .unbound()
-            .filter(|at| {
-                let pod = view.pod(*at);
-                pod.phase == Phase::Pending && !pod.terminating && !pod.gated && pod.class == Class::Ordinary
-            })
-            .collect();
+        let mut waiting: Vec<u32> = view.waiting().collect();
         hardest_first(&view, &mut waiting);
         let mut fit_now = Vec::new();
         waiting.retain(|pod| {

@@ -6,7 +6,7 @@ use crate::scaling::model::{
     budget::Rule,
     node::NodeRecord,
     place::Place,
-    pod::PodRecord,
+    pod::{Class, Phase, PodRecord},
     symbols::{Map, id},
 };
 
@@ -165,12 +165,18 @@ impl<'m> View<'m> {
         pods.into_iter().map(|(.., at)| at).collect()
     }
 
-    /// Pods without a node, in no useful order.
-    pub(super) fn unbound(&self) -> impl Iterator<Item = u32> {
+    /// Pods that the scheduler would put on a node if there were room, in no useful order.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = u32> {
         self.model
             .pods
             .iter()
-            .filter(|(_, pod)| pod.place.is_none())
+            .filter(|(_, pod)| {
+                pod.place.is_none()
+                    && pod.phase == Phase::Pending
+                    && !pod.terminating
+                    && !pod.gated
+                    && pod.class == Class::Ordinary
+            })
             .map(|(at, _)| at)
     }
 
