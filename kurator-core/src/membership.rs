@@ -46,7 +46,7 @@ use crate::{
     health::ClusterUid,
     kubeconfig::KubeconfigRef,
     names::{ClusterName, FleetName},
-    observe::ClusterView,
+    observe::{ClusterView, Taint},
 };
 
 /// One member cluster as its registration describes it.
@@ -70,6 +70,8 @@ pub struct Member {
     pub region: Option<String>,
     /// The zones it spans.
     pub zones: BTreeSet<String>,
+    /// Its taints, sorted: what keeps workloads away, or makes them leave.
+    pub taints: Vec<Taint>,
 }
 
 impl Member {
@@ -84,10 +86,12 @@ impl Member {
             provider: None,
             region: None,
             zones: BTreeSet::new(),
+            taints: Vec::new(),
         }
     }
 
-    /// What planners can know of the member from its registration alone: name, labels, provider, region and zones.
+    /// What planners can know of the member from its registration alone: name, labels, provider, region, zones and
+    /// taints.
     #[must_use]
     pub fn view(&self) -> ClusterView {
         let mut view = ClusterView::new(self.name.clone());
@@ -95,7 +99,16 @@ impl Member {
         view.provider.clone_from(&self.provider);
         view.region.clone_from(&self.region);
         view.zones.clone_from(&self.zones);
+        view.taints.clone_from(&self.taints);
         view
+    }
+
+    /// Adds a taint.
+    #[must_use]
+    pub fn with_taint(mut self, taint: Taint) -> Self {
+        self.taints.push(taint);
+        self.taints.sort_unstable();
+        self
     }
 
     /// Sets which cluster it is.

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema, core::Duration};
@@ -60,6 +61,13 @@ pub struct AttachedClusterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 63)))]
     pub zones: Vec<String>,
+    /// What keeps workloads away from the cluster, or with the effect `NoExecute` makes those leave whose policy fails
+    /// over. `timeAdded` may be left out: it counts from when the taint was seen then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    #[x_kube(validation = Rule::new("self.all(taint, taint.effect in ['NoSchedule', 'PreferNoSchedule', 'NoExecute'])")
+        .message("the effect of a taint is NoSchedule, PreferNoSchedule or NoExecute"))]
+    pub taints: Vec<Taint>,
     /// What happens to what was placed on the cluster when this object is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detach: Option<DetachPolicy>,

@@ -49,6 +49,14 @@ pub(super) fn described(cluster: &AttachedCluster) -> Option<Member> {
     member.provider.clone_from(&cluster.spec.provider);
     member.region.clone_from(&cluster.spec.region);
     member.zones = cluster.spec.zones.iter().cloned().collect();
+    // The schema lets no other effect through than those that are known.
+    member.taints = cluster
+        .spec
+        .taints
+        .iter()
+        .filter_map(|taint| taint.try_into().ok())
+        .collect();
+    member.taints.sort_unstable();
     if let Some(status) = &cluster.status {
         member.uid = status.cluster_uid.clone().map(ClusterUid::new);
         let ready = status
