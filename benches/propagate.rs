@@ -74,6 +74,7 @@ fn plan_one_deployment(bencher: Bencher<'_, '_>, clusters: usize) {
             overrides: &case.overrides,
             fleet: &case.fleet,
             running: &running,
+            standing: &BTreeMap::new(),
             now: Timestamp::UNIX_EPOCH,
             interpreter: &BuiltinKinds,
         }))
@@ -91,6 +92,7 @@ fn compute_the_status(bencher: Bencher<'_, '_>, clusters: usize) {
         overrides: &case.overrides,
         fleet: &case.fleet,
         running: &BTreeMap::new(),
+        standing: &BTreeMap::new(),
         now: Timestamp::UNIX_EPOCH,
         interpreter: &BuiltinKinds,
     });

@@ -345,6 +345,7 @@ fn propagated(fleet: &Snapshot, placement: Value, templates: &[Template]) -> pro
         overrides: &[],
         fleet,
         running: &BTreeMap::new(),
+        standing: &BTreeMap::new(),
         now: now(),
         interpreter: &BuiltinKinds,
     };

@@ -93,6 +93,9 @@ fn fleet(names: &[&str]) -> Snapshot {
         })
 }
 
+static NO_STANDING: BTreeMap<kurator_policy::propagate::ObjectKey, kurator_policy::propagate::Standing> =
+    BTreeMap::new();
+
 fn request<'a>(
     policy: &'a PolicyKey,
     placement: &'a Placement,
@@ -109,6 +112,7 @@ fn request<'a>(
         overrides,
         fleet,
         running,
+        standing: &NO_STANDING,
         now: Timestamp::UNIX_EPOCH,
         interpreter: &BuiltinKinds,
     }

@@ -185,7 +185,14 @@ impl Storefront {
 
     /// Starts the controller.
     pub(crate) fn run(&mut self) {
-        let controller = distribution(&self.seen, None);
+        self.run_with(|_| {});
+    }
+
+    /// Starts the controller with other settings.
+    pub(crate) fn run_with(&mut self, set: impl FnOnce(&mut Settings)) {
+        let mut settings = settings();
+        set(&mut settings);
+        let controller = distribution(&self.seen, None).with_settings(settings);
         self.controller = Some(tokio::spawn(async move {
             controller.run(std::future::pending()).await.unwrap();
         }));
@@ -341,8 +348,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The controller as it is tested; one of several replicas if there are shards to share. Call within a runtime.
 pub(crate) fn distribution(hub: &Client, shards: Option<&Shards>) -> Distribution {
-    let mut settings = Settings::default();
-    settings.pass_deadline = Duration::from_secs(3);
     let membership = Arc::new(attached_clusters(hub));
     let connector = SecretConnector::new(hub.clone(), Arc::clone(&membership)).with_recheck(Duration::ZERO);
     let options = MembersOptions::default().with_health(HealthPolicy::with_grace(GRACE));
@@ -354,11 +359,17 @@ pub(crate) fn distribution(hub: &Client, shards: Option<&Shards>) -> Distributio
         options,
         &SystemClock::new(),
     );
-    let controller = Distribution::new(hub.clone(), members).with_settings(settings);
+    let controller = Distribution::new(hub.clone(), members).with_settings(settings());
     match shards {
         Some(shards) => controller.with_leadership(shards),
         None => controller,
     }
+}
+
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.pass_deadline = Duration::from_secs(3);
+    settings
 }
 
 /// The right to distribute, shared between replicas.

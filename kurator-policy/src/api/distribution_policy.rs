@@ -5,7 +5,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Placement, ResourceSelector, Suspension};
+use super::{
+    FailoverBehavior, Placement, ResourceSelector, Suspension,
+    failover::FailedOver,
+    rollout::{ClusterRollout, RolloutBehavior, RolloutStatus},
+};
 
 /// Which objects go to which clusters, and how their replicas are divided.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -98,6 +102,13 @@ pub struct DistributionPolicySpec {
     /// they let go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemption: Option<Preemption>,
+    /// Whether and how the objects leave clusters that are tainted, out of reach, or in which they are not well; left
+    /// out, they stay wherever they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverBehavior>,
+    /// How a change of templates, placement or overrides reaches the clusters; left out, all at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutBehavior>,
 }
 
 /// Whether a policy takes objects away from others.
@@ -168,6 +179,14 @@ pub struct DistributionPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["apiVersion".into(), "kind".into(), "name".into()]))]
     pub dependencies: Vec<PlacedDependency>,
+    /// What has left a cluster, or is leaving it, and may not be placed there again for now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["apiVersion".into(), "kind".into(), "name".into(), "cluster".into()]))]
+    pub failovers: Vec<FailedOver>,
+    /// How far the last change of templates, placement or overrides has come, if the policy says how it is to be
+    /// rolled out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
 }
 
 /// An object that went along because another refers to it.
@@ -198,6 +217,10 @@ pub struct ObjectPlacement {
     /// The replicas the division gave to each cluster.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub clusters: BTreeMap<String, i64>,
+    /// The clusters that were told to run another number for now, and which: what leaves a cluster is kept there until
+    /// what replaces it is ready, and a change of the placement reaches one stage of a rollout after the other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub holding: BTreeMap<String, i64>,
 }
 
 /// A kind of objects that was placed.
@@ -237,6 +260,9 @@ pub struct ClusterDistribution {
     /// Revision of the templates that were last applied there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Which revision of the policy the cluster was told to hold, if changes are rolled out in steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<ClusterRollout>,
 }
 
 /// Sums over all clusters of a distribution policy.

@@ -32,10 +32,12 @@ mod affinity_terms;
 pub mod apps;
 mod cluster_affinity;
 mod distribution_policy;
+mod failover;
 mod override_policy;
 mod placement;
 mod replica_scheduling;
 mod resource_selector;
+mod rollout;
 mod spread_constraint;
 mod suspension;
 mod weight;
@@ -52,6 +54,10 @@ pub use distribution_policy::{
     Activation, ClusterDistribution, ConflictResolution, DistributionPolicy, DistributionPolicySpec,
     DistributionPolicyStatus, DistributionTotals, ObjectPlacement, PlacedDependency, PlacedKind, Preemption,
 };
+pub use failover::{
+    ApplicationFailover, ClusterFailover, EdgeFailover, FailedOver, FailoverBehavior, FailoverCause,
+    PurgeMode,
+};
 pub use override_policy::{
     CommandArgsOverrider, EnvOverrider, EnvVariable, FieldOverrider, FieldPatch, ImageComponent,
     ImageOverrider, ImagePredicate, LabelAnnotationOverrider, OverrideOperator, OverridePolicy,
@@ -63,6 +69,10 @@ pub use replica_scheduling::{
     ReplicaSchedulingType, ScalePath, StaticClusterWeight, SurviveClusterLoss, WeightLevel, WeightPreference,
 };
 pub use resource_selector::ResourceSelector;
+pub use rollout::{
+    ClusterRollout, RolloutBehavior, RolloutGroups, RolloutOutcome, RolloutPhase, RolloutRevision,
+    RolloutStage, RolloutStageStatus, RolloutStatus,
+};
 pub use spread_constraint::{SpreadConstraint, SpreadField};
 pub use suspension::{SuspendedClusters, Suspension};
 pub use weight::Weight;

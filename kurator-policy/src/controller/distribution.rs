@@ -12,6 +12,7 @@ use futures::{
     future::{self, BoxFuture, Shared},
     stream,
 };
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
@@ -38,10 +39,12 @@ use super::{
     ControllerError, PolicyGroup, Settings,
     fleet::{Fleet, FleetChange},
     member::{Desks, Tools},
+    memory::Memory,
     overrides::OverridePolicies,
     policy::Policy,
     promises::Promises,
     report::Written,
+    revisions::Revisions,
     shared::SharedObjects,
     shown::ShownReplicas,
     templates::Templates,
@@ -232,7 +235,6 @@ impl Distribution {
             shared: SharedObjects::new(hub_id.clone(), triggers.clone()),
             hub_id,
             templates: Templates::new(self.hub.clone(), triggers),
-            hub: self.hub,
             policies: Arc::clone(&policies),
             overrides,
             fleet,
@@ -243,6 +245,14 @@ impl Distribution {
             interpreter: self.interpreter,
             clock: self.clock,
             written: Mutex::default(),
+            memory: Mutex::default(),
+            eviction_pace: self
+                .settings
+                .eviction_pace
+                .try_into()
+                .unwrap_or(SignedDuration::MAX),
+            revisions: Revisions::new(self.hub.clone()),
+            hub: self.hub,
         });
         let runs = PolicyGroup::ALL.into_iter().filter_map(|group| {
             let store = policies.store(group)?;
@@ -343,6 +353,9 @@ pub(super) struct Context {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) recorder: Recorder,
     pub(super) written: Mutex<BTreeMap<PolicyKey, Written>>,
+    pub(super) memory: Mutex<Memory>,
+    pub(super) eviction_pace: SignedDuration,
+    pub(super) revisions: Revisions,
 }
 
 impl Context {

@@ -27,36 +27,53 @@
 //!   it there.
 //! - A policy that is deleted stays until every member it was placed on is clean; a member that does not answer is
 //!   named in the status, and holds up no other policy.
+//! - With `failover`, what leaves a cluster is written down before it is placed elsewhere; with `rollout`, a revision is
+//!   kept before the status names it. Both go on after a restart where they were.
+//! - A cluster keeps the replicas that it is to lose until others are ready: a move never leaves fewer ready replicas
+//!   than are wanted.
 //! - In the steady state nothing is written anywhere.
 //!
 //! # RBAC
 //! On the hub: get, list, watch and patch distribution policies and patch their status; list and watch override
 //! policies, the kinds that policies select and, with `propagateDeps`, the kinds these refer to (for a custom kind
-//! CustomResourceDefinitions); create and patch Events; get the namespace `kube-system`; and what
+//! CustomResourceDefinitions); for policies with a rollout create, get and delete Secrets in their namespaces; create and
+//! patch Events; get the namespace `kube-system`; and what
 //! the [`Membership`](kurator_core::membership::Membership) and the
 //! [`ClusterConnector`](kurator_core::connect::ClusterConnector) need. On members: get, list, watch,
 //! create, patch and delete what is distributed, create namespaces, and list and watch nodes and pods.
 
+mod content;
+mod decide;
 mod distribution;
 mod error;
+mod failover;
 mod fleet;
 mod group;
 mod kinds;
 mod member;
+mod memory;
 mod overrides;
 mod policy;
 mod promises;
 mod reconcile;
 mod referred;
 mod report;
+mod revisions;
+mod rollout;
+mod running;
 mod settings;
 mod shared;
 mod shown;
+mod standing;
 mod templates;
 mod trigger;
 mod watch;
 
 pub use self::{
-    distribution::Distribution, error::ControllerError, group::PolicyGroup, policy::FINALIZER,
+    distribution::Distribution,
+    error::ControllerError,
+    failover::{TAINT_NOT_READY, TAINT_UNREACHABLE},
+    group::PolicyGroup,
+    policy::{APPROVE, FINALIZER, RELEASE, RETRY},
     settings::Settings,
 };

@@ -1,7 +1,10 @@
 //! A distribution policy as it came from the hub, read with care.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use kube::{ResourceExt, api::DynamicObject};
+use kurator_core::names::ClusterName;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -14,6 +17,54 @@ use crate::{
 /// Keeps a policy until nothing of it is left in any member.
 pub const FINALIZER: &str = "policy.kurator.dev/withdraw";
 
+/// Approves stages of a rollout: `REVISION/STAGE`, several separated by commas.
+pub const APPROVE: &str = "policy.kurator.dev/approve";
+
+/// Lets a revision that was taken back be tried again: its name.
+pub const RETRY: &str = "policy.kurator.dev/retry";
+
+/// Lets objects that leave a cluster with the purge mode `Never` be taken out there: names of clusters, separated by
+/// commas.
+pub const RELEASE: &str = "policy.kurator.dev/release";
+
+/// What users say about single decisions, by annotations of the policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Words {
+    approved: BTreeSet<String>,
+    pub(super) retry: Option<String>,
+    released: BTreeSet<String>,
+}
+
+impl Words {
+    fn of(annotations: &BTreeMap<String, String>) -> Self {
+        let list = |key| {
+            let text: Option<&String> = annotations.get(key);
+            let names = text.into_iter().flat_map(|text| text.split(','));
+            names
+                .map(|name| name.trim().to_owned())
+                .filter(|name| !name.is_empty())
+                .collect()
+        };
+        Self {
+            approved: list(APPROVE),
+            retry: annotations.get(RETRY).map(|name| name.trim().to_owned()),
+            released: list(RELEASE),
+        }
+    }
+
+    /// The stages that are approved for this revision, and for no other.
+    pub(super) fn approved<'a>(&'a self, revision: &'a str) -> impl Iterator<Item = &'a str> {
+        let pairs = self.approved.iter().filter_map(|name| name.split_once('/'));
+        pairs
+            .filter(move |(of, _)| *of == revision)
+            .map(|(_, stage)| stage)
+    }
+
+    pub(super) fn releases(&self, cluster: &ClusterName) -> bool {
+        self.released.contains(cluster.as_str())
+    }
+}
+
 /// A policy, whether or not its spec can be read: one that cannot must not stop the watch of all others.
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
@@ -24,6 +75,8 @@ pub(super) struct Policy {
     pub(super) created: Timestamp,
     pub(super) deleting: bool,
     pub(super) finalizers: Vec<String>,
+    /// What its users say about single decisions.
+    pub(super) words: Words,
     /// What is asked for, or why that cannot be read.
     pub(super) spec: Result<DistributionPolicySpec, String>,
     pub(super) status: Option<DistributionPolicyStatus>,
@@ -47,6 +100,7 @@ impl Policy {
             created,
             deleting: object.metadata.deletion_timestamp.is_some(),
             finalizers: object.finalizers().to_vec(),
+            words: Words::of(object.annotations()),
             spec: spec(object),
             // A status of another version is as good as none: it is computed anew.
             status: object.data.get("status").and_then(|status| read(status).ok()),

@@ -8,37 +8,34 @@ use std::{
 use kube::{api::DynamicObject, runtime::controller::Action};
 use kurator_core::{
     apply::{self, ObjectSet, Owner},
+    condition::ConditionSet,
     names::ClusterName,
     observe::Snapshot,
 };
 
-use tokio::time::Instant;
-
 use super::{
     ControllerError,
+    decide::{self, Decision, RolledOut},
     distribution::Context,
     member::{Assignment, Wanted},
     policy::Policy,
-    promises::goes_by_room,
+    revisions::Kept,
+    rollout::ROLLED_OUT,
     shared::{Wish, Word},
-    shown::ShownReplicas,
     templates::Listed,
 };
 use crate::{
-    api::{
-        ConflictResolution, DistributionPolicySpec, DistributionPolicyStatus, ObjectPlacement, OverridePolicy,
-    },
-    placement::Running,
+    api::{ConflictResolution, DistributionPolicySpec, DistributionPolicyStatus},
     propagate::{
-        MemberPlan, Note, ObjectKey, ObjectKind, Observed, Planned, PolicyKey, Rendered, Request, Template,
-        attach, claims, held_status, plan, status,
+        MemberPlan, Note, ObjectKey, ObjectKind, Observed, Planned, PolicyKey, Rendered, Template, claims,
+        held_status, status,
     },
 };
 
 /// What there is to do for a policy.
 enum Intent {
     /// Make this true.
-    Plan(Planned),
+    Plan(Decision),
     /// Leave everything as it is, and say why.
     Hold(Note),
     /// Wait for what is not known yet; it triggers the policy when it is.
@@ -55,9 +52,10 @@ impl Context {
             return Ok(Action::await_change());
         };
         let intent = if policy.deleting {
-            Intent::Plan(Planned::empty())
+            Intent::Plan(Decision::default())
         } else {
-            self.intent(&policy, &fleet)
+            let kept = self.kept(&policy).await?;
+            self.intent(&policy, &fleet, &kept)
         };
         match intent {
             Intent::Wait => {}
@@ -66,13 +64,29 @@ impl Context {
                 let status = held_status(policy.generation, &note, previous.as_ref(), self.clock.now());
                 self.write_status(&policy, previous, status).await?;
             }
-            Intent::Plan(planned) => self.pursue(&policy, &fleet, &planned).await?,
+            Intent::Plan(decision) => {
+                self.pursue(&policy, &fleet, &decision).await?;
+                if let Some(at) = decision.wake_at {
+                    let wait = at.duration_since(self.clock.now());
+                    return Ok(Action::requeue(wait.try_into().unwrap_or_default()));
+                }
+            }
         }
         Ok(Action::await_change())
     }
 
+    /// The revisions of a policy that is rolled out in steps.
+    async fn kept(&self, policy: &Policy) -> Result<Kept, ControllerError> {
+        let steps = policy.spec.as_ref().is_ok_and(|spec| spec.rollout.is_some());
+        if steps {
+            self.revisions.load(policy, self.previous(policy).as_ref()).await
+        } else {
+            Ok(Kept::new())
+        }
+    }
+
     /// Plans, as far as everything that the plan depends on is known.
-    fn intent(&self, policy: &Policy, fleet: &Arc<Snapshot>) -> Intent {
+    fn intent(&self, policy: &Policy, fleet: &Arc<Snapshot>, kept: &Kept) -> Intent {
         let spec = match &policy.spec {
             Ok(spec) => spec,
             Err(problem) => {
@@ -137,77 +151,39 @@ impl Context {
             }
             _ => true,
         });
+        let mut wish = decide::Wish {
+            policy,
+            spec,
+            templates: &templates,
+            overrides: &overrides,
+            referred: &[],
+            kept,
+            fleet,
+        };
         let referred = if spec.propagate_deps {
-            match self.referred(&policy.key, &templates, &mut kinds, &mut notes) {
+            match self.referred(&policy.key, &self.everything(&wish), &mut kinds, &mut notes) {
                 Some(referred) => referred,
                 None => return Intent::Wait,
             }
         } else {
             Vec::new()
         };
+        wish.referred = &referred;
         self.templates.keep(&policy.key, &kinds);
-        let mut planned = self.plan(policy, spec, &templates, &referred, &overrides, fleet);
+        let mut decision = self.decide(&wish);
+        let planned = &mut decision.planned;
+        if let Some(note) = planned
+            .notes
+            .iter()
+            .find(|note| matches!(note, Note::InvalidSpec { .. }))
+        {
+            return Intent::Hold(note.clone());
+        }
         if !nothing_selected || !notes.is_empty() {
             planned.notes.retain(|note| *note != Note::NothingSelected);
         }
         planned.note(notes);
-        Intent::Plan(planned)
-    }
-
-    /// Plans, and takes the room of what is planned before anybody else plans.
-    fn plan(
-        &self,
-        policy: &Policy,
-        spec: &DistributionPolicySpec,
-        templates: &[Template],
-        referred: &[Template],
-        overrides: &[OverridePolicy],
-        fleet: &Arc<Snapshot>,
-    ) -> Planned {
-        let running = running(self.previous(policy).as_ref(), templates, fleet);
-        let mut promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
-        let shown = ShownReplicas::new(&self.desks, &self.facts);
-        let shown =
-            |policy: &PolicyKey, cluster: &ClusterName, object: &ObjectKey| shown.of(policy, cluster, object);
-        // What was promised fits the fleet as it is now, not as it was when this pass began.
-        let fleet = self.fleet.snapshot().unwrap_or_else(|| Arc::clone(fleet));
-        let fleet = if goes_by_room(&spec.placement) {
-            promises.deduct(&fleet, &policy.key, &running)
-        } else {
-            fleet
-        };
-        let request = Request {
-            policy: &policy.key,
-            placement: &spec.placement,
-            suspension: spec.suspension.as_ref(),
-            templates,
-            overrides,
-            fleet: &fleet,
-            running: &running,
-            now: self.clock.now(),
-            interpreter: &*self.interpreter,
-        };
-        let mut planned = plan(&request);
-        let freed = promises.keep(
-            &policy.key,
-            &planned,
-            templates,
-            &*self.interpreter,
-            &shown,
-            Instant::now(),
-        );
-        if promises.is_overtaken(&policy.key, &shown) {
-            self.fleet.look_again();
-        }
-        drop(promises);
-        self.waiting.set(&policy.key, planned.waits_for_room());
-        if freed {
-            self.waiting.fire();
-        }
-        if spec.propagate_deps {
-            attach(&request, referred, &mut planned);
-        }
-        planned
+        Intent::Plan(decision)
     }
 
     pub(super) fn template(&self, kind: &ObjectKind, object: &DynamicObject) -> Option<Template> {
@@ -227,8 +203,9 @@ impl Context {
         &self,
         policy: &Policy,
         fleet: &Snapshot,
-        planned: &Planned,
+        decision: &Decision,
     ) -> Result<(), ControllerError> {
+        let planned = &decision.planned;
         if !policy.deleting && !policy.has_finalizer() {
             // Nothing leaves the hub before it is certain to be withdrawn; the patch brings the policy back here.
             return self.add_finalizer(policy).await;
@@ -262,6 +239,8 @@ impl Context {
             self.clock.now(),
         );
         status.placed_kinds = kinds.iter().map(Into::into).collect();
+        status.failovers.clone_from(&decision.failovers);
+        without_left(&mut status);
         unfinished.extend(planned.dependencies().into_iter().cloned());
         status.dependencies = unfinished.iter().map(Into::into).collect();
         let clean = !status.clusters.iter().any(|entry| {
@@ -276,6 +255,8 @@ impl Context {
             self.forget(&policy.key);
             return Ok(());
         }
+        self.keep_revisions(policy, previous.as_ref(), decision, &mut status)
+            .await?;
         // Written before anything is sent: whoever comes after us must know where to look.
         self.write_status(policy, previous, status).await?;
         let spec = policy.spec.as_ref().ok();
@@ -285,6 +266,43 @@ impl Context {
             assignment.suspended = planned.suspension.dispatching_to(cluster.as_str());
             self.desks.open(cluster).assign(&policy.key, assignment);
         }
+        Ok(())
+    }
+
+    /// Keeps what the status is going to name, before it does.
+    async fn keep_revisions(
+        &self,
+        policy: &Policy,
+        previous: Option<&DistributionPolicyStatus>,
+        decision: &Decision,
+        status: &mut DistributionPolicyStatus,
+    ) -> Result<(), ControllerError> {
+        let mut conditions = ConditionSet::new(
+            std::mem::take(&mut status.conditions),
+            policy.generation,
+            self.clock.now(),
+        );
+        if let Some(RolledOut { steps, content }) = &decision.rollout {
+            self.revisions
+                .store(policy, &steps.status.revision, content)
+                .await?;
+            self.revisions.drop(policy, &steps.dropped).await?;
+            conditions.set(ROLLED_OUT, steps.completed, &steps.stand());
+            for entry in &mut status.clusters {
+                let name = entry.cluster.parse::<ClusterName>();
+                entry.rollout = name.ok().and_then(|name| steps.clusters.get(&name).cloned());
+            }
+            status.rollout = Some(steps.status.clone());
+        } else {
+            conditions.remove(ROLLED_OUT);
+            let written = previous.and_then(|status| status.rollout.as_ref());
+            let revisions = written.into_iter().flat_map(|rollout| &rollout.revisions);
+            let names: Vec<String> = revisions.map(|past| past.revision.clone()).collect();
+            if !policy.deleting {
+                self.revisions.drop(policy, &names).await?;
+            }
+        }
+        status.conditions = conditions.into_vec();
         Ok(())
     }
 
@@ -333,11 +351,15 @@ impl Context {
                 .notes
                 .iter()
                 .any(|note| matches!(note, Note::KindNotServed { .. }));
+        let mut refused = false;
         let mut objects = Vec::new();
         let mut revisions = BTreeMap::new();
         for (object, entry) in member.into_iter().flat_map(|member| &member.objects) {
             match &entry.rendered {
-                Rendered::Held { .. } => prune = false,
+                Rendered::Held { reason, .. } => {
+                    prune = false;
+                    refused |= reason.is_failure();
+                }
                 Rendered::Manifest {
                     manifest,
                     applied,
@@ -375,6 +397,7 @@ impl Context {
             conflicts,
             suspended: false,
             shared: false,
+            refused,
         })
     }
 
@@ -429,7 +452,9 @@ impl Context {
         for desk in self.desks.all() {
             desk.dismiss(policy);
         }
-        self.written().remove(policy);
+        if let Some(written) = self.written().remove(policy) {
+            self.revisions.forget(written.uid());
+        }
         self.waiting.set(policy, false);
         let mut promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
         if promises.forget(policy) {
@@ -445,56 +470,25 @@ fn tracked(policy: &Policy, previous: Option<&DistributionPolicyStatus>) -> BTre
     written.map(|it| it.key(namespace)).collect()
 }
 
-/// Where the objects run: as it was last decided, which the status on the hub says whether or not a member can be
-/// asked. What has no replicas is wherever the policy has something.
-fn running(
-    previous: Option<&DistributionPolicyStatus>,
-    templates: &[Template],
-    fleet: &Snapshot,
-) -> BTreeMap<ObjectKey, Running> {
-    let member = |name: &str| {
-        let name = name.parse::<ClusterName>().ok()?;
-        fleet.get(&name).map(|_| name.to_string())
-    };
-    let written: BTreeMap<_, _> = previous
-        .iter()
-        .flat_map(|status| &status.placements)
-        .map(|placement| {
-            let ObjectPlacement {
-                api_version,
-                kind,
-                name,
-                ..
-            } = placement;
-            ((api_version.as_str(), kind.as_str(), name.as_str()), placement)
-        })
-        .collect();
-    let everywhere: Vec<_> = previous
-        .iter()
-        .flat_map(|status| &status.clusters)
-        .filter_map(|entry| Some((member(&entry.cluster)?, 0)))
-        .collect();
-    let mut running = BTreeMap::new();
-    for template in templates {
-        let key = &template.key;
-        let found = written.get(&(
-            key.kind.api_version.as_str(),
-            key.kind.kind.as_str(),
-            key.name.name.as_str(),
-        ));
-        let today = match (found, template.replicas) {
-            (Some(placement), _) => {
-                let clusters = placement.clusters.iter().filter_map(|(cluster, replicas)| {
-                    Some((member(cluster)?, u32::try_from(*replicas).unwrap_or(0)))
-                });
-                let mut today = Running::new(clusters);
-                today.affinity.clone_from(&placement.affinity);
-                today
+/// An object that is not placed anew keeps what was written of it, but for the clusters that it has left or is leaving.
+fn without_left(status: &mut DistributionPolicyStatus) {
+    for failover in &status.failovers {
+        let mut placements = status.placements.iter_mut();
+        let placement = placements.find(|it| {
+            it.name == failover.name && it.kind == failover.kind && it.api_version == failover.api_version
+        });
+        let Some(placement) = placement else { continue };
+        match placement.clusters.remove(&failover.cluster) {
+            Some(replicas) if !failover.purged => {
+                placement
+                    .holding
+                    .entry(failover.cluster.clone())
+                    .or_insert(replicas);
             }
-            (None, None) => Running::new(everywhere.clone()),
-            (None, Some(_)) => continue,
-        };
-        running.insert(key.clone(), today);
+            _ => {}
+        }
+        if failover.purged {
+            placement.holding.remove(&failover.cluster);
+        }
     }
-    running
 }

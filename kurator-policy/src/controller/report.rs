@@ -27,6 +27,12 @@ pub(super) struct Written {
     status: DistributionPolicyStatus,
 }
 
+impl Written {
+    pub(super) fn uid(&self) -> &str {
+        &self.uid
+    }
+}
+
 impl Context {
     /// The status in place: what the watch shows, or what was written since.
     pub(super) fn previous(&self, policy: &Policy) -> Option<DistributionPolicyStatus> {

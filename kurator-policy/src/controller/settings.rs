@@ -14,6 +14,9 @@ pub struct Settings {
     pub object_allowance: Duration,
     /// Policies a member is worked on for at the same time, at least 1. Default 4.
     pub passes_per_member: usize,
+    /// The least time between two objects that begin to leave a cluster, over all policies, so that a wrong verdict
+    /// about many clusters does not empty them at once. Default 2 s, which is Karmada's rate.
+    pub eviction_pace: Duration,
 }
 
 impl Default for Settings {
@@ -23,6 +26,7 @@ impl Default for Settings {
             pass_deadline: Duration::from_secs(15),
             object_allowance: Duration::from_millis(50),
             passes_per_member: 4,
+            eviction_pace: Duration::from_secs(2),
         }
     }
 }

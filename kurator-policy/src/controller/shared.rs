@@ -291,6 +291,7 @@ impl SharedObjects {
             },
             suspended,
             shared: true,
+            refused: false,
         })
     }
 

@@ -35,6 +35,15 @@ pub enum PlanFlaw {
         /// The cluster.
         cluster: ClusterName,
     },
+    /// A move would break before it makes: fewer replicas would be ready than are wanted, and than there are.
+    BelowWanted {
+        /// The object.
+        object: ObjectKey,
+        /// Replicas that would be left ready.
+        left: u64,
+        /// Those that have to be.
+        bound: u64,
+    },
     /// Divided replicas do not add up to those of the template, or copies are not all of them.
     Sum {
         /// The object.
@@ -58,6 +67,12 @@ impl fmt::Display for PlanFlaw {
                 write!(
                     f,
                     "{object} does not ask {cluster} for the replicas the plan names"
+                )
+            }
+            Self::BelowWanted { object, left, bound } => {
+                write!(
+                    f,
+                    "{left} replicas of {object} would be left ready, {bound} have to be"
                 )
             }
             Self::Sum {
@@ -94,7 +109,7 @@ pub fn check(request: &Request<'_>, planned: &Planned) -> Vec<PlanFlaw> {
                 continue;
             };
             *given.entry(key).or_default() += u64::from(object.planned.unwrap_or(0));
-            if !divided && !stays(key) && object.planned != template.replicas {
+            if !divided && !stays(key) && !object.leaving && object.planned != template.replicas {
                 let (planned, desired) = (object.planned.unwrap_or(0), template.replicas.unwrap_or(0));
                 let (planned, desired) = (u64::from(planned), u64::from(desired));
                 flaws.push(PlanFlaw::Sum {
@@ -129,6 +144,27 @@ pub fn check(request: &Request<'_>, planned: &Planned) -> Vec<PlanFlaw> {
             });
             continue;
         };
+        if let (Some(standing), Some(wanted), true) =
+            (request.standing.get(&template.key), template.replicas, divided)
+        {
+            let (mut today, mut left) = (0_u64, 0_u64);
+            let clusters = standing.clusters.iter();
+            for (cluster, stand) in clusters.filter(|(cluster, _)| !standing.dismissed.contains(*cluster)) {
+                let object = planned
+                    .members
+                    .get(cluster)
+                    .and_then(|member| member.objects.get(&template.key));
+                let told = object.and_then(|object| object.told).unwrap_or(0);
+                let ready = stand.ready.unwrap_or(0).min(stand.told);
+                today += u64::from(ready);
+                left += u64::from(ready.min(told));
+            }
+            let bound = u64::from(wanted).min(today);
+            if left < bound {
+                let object = template.key.clone();
+                flaws.push(PlanFlaw::BelowWanted { object, left, bound });
+            }
+        }
         let planned = given.get(&template.key).copied().unwrap_or(0) + totals.missing;
         let desired = u64::from(template.replicas.unwrap_or(0));
         if divided && !stays(&template.key) && planned != desired {

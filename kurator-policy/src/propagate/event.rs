@@ -79,6 +79,8 @@ pub fn events(
             note: new.message,
         });
     }
+    events.extend(rollout(before, after));
+    events.extend(failovers(before, after));
     let old: BTreeMap<&str, &ClusterDistribution> = before
         .into_iter()
         .flat_map(|status| &status.clusters)
@@ -116,6 +118,66 @@ pub fn events(
         });
     }
     events.extend(changed);
+    events
+}
+
+/// How a rollout came to stand otherwise.
+fn rollout(
+    before: Option<&DistributionPolicyStatus>,
+    after: &DistributionPolicyStatus,
+) -> Option<PolicyEvent> {
+    let now = after.rollout.as_ref()?;
+    let was = before.and_then(|status| status.rollout.as_ref());
+    let same = was.is_some_and(|was| (&was.revision, &was.reason) == (&now.revision, &now.reason));
+    let warning = matches!(
+        now.reason.as_str(),
+        "RolloutHalted" | "RolloutRollingBack" | "RolloutRolledBack"
+    );
+    (!same).then(|| PolicyEvent::new(warning, &now.reason, "Rollout", &now.message))
+}
+
+/// What left a cluster, and what may return; by cluster, because a cluster that is lost is one story.
+fn failovers(
+    before: Option<&DistributionPolicyStatus>,
+    after: &DistributionPolicyStatus,
+) -> Vec<PolicyEvent> {
+    let of = |status: &DistributionPolicyStatus| -> BTreeMap<String, BTreeMap<String, String>> {
+        let mut clusters: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        for it in status.failovers.iter().filter(|it| it.kind != "*") {
+            let objects = clusters.entry(it.cluster.clone()).or_default();
+            objects.insert(
+                format!("{} {}", it.kind, it.name),
+                format!("{:?} {}", it.cause, it.detail),
+            );
+        }
+        clusters
+    };
+    let (old, new) = (before.map(of).unwrap_or_default(), of(after));
+    let nothing = BTreeMap::new();
+    let mut events = Vec::new();
+    for (cluster, objects) in &new {
+        let known = old.get(cluster).unwrap_or(&nothing);
+        let mut fresh = objects.iter().filter(|(object, _)| !known.contains_key(*object));
+        if let Some((object, cause)) = fresh.next() {
+            let note = match fresh.count() {
+                0 => format!("{object} leaves {cluster}: {cause}"),
+                more => format!("{object} and {more} more leave {cluster}: {cause}"),
+            };
+            events.push(PolicyEvent::new(true, "Evicted", "Failover", note));
+        }
+    }
+    for (cluster, objects) in &old {
+        let left = new.get(cluster).unwrap_or(&nothing);
+        let returning = objects
+            .keys()
+            .filter(|object| !left.contains_key(*object))
+            .count();
+        if returning > 0 {
+            let note = format!("{returning} objects may be placed in {cluster} again");
+            events.push(PolicyEvent::new(false, "MayReturn", "Failover", note));
+        }
+    }
+    events.truncate(MAX_EVENTS / 2);
     events
 }
 

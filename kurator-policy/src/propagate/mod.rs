@@ -20,6 +20,7 @@ mod place;
 mod plan;
 mod reason;
 mod render;
+mod standing;
 mod status;
 mod template;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use self::{
     object::{ObjectKey, ObjectKind, PolicyKey},
     plan::{MemberPlan, ObjectTotals, Planned, PlannedObject, Rendered, Request, plan},
     reason::{MemberReason, TIMED_OUT},
+    standing::{Stand, Standing},
     status::{
         DEPENDENCIES_FOUND, MAX_MESSAGE, MAX_PLACEMENTS, MemberObserved, ObjectObserved, Observed,
         TOTAL_KEPT, Trouble, held_status, status,

@@ -20,17 +20,33 @@ use crate::{
 pub(super) struct Placer {
     left: FleetIndex,
     policy: Result<Prepared, String>,
+    /// The same without rebalancing.
+    still: Result<Prepared, String>,
     planner: Planner<'static>,
 }
 
 impl Placer {
     pub(super) fn new(placement: &Placement, fleet: &Snapshot) -> Self {
         let left = FleetIndex::new(fleet);
-        let policy = Prepared::new(placement, &left, Dialect::Kurator).map_err(|error| with_causes(&error));
+        let prepared = |placement: &Placement| {
+            Prepared::new(placement, &left, Dialect::Kurator).map_err(|error| with_causes(&error))
+        };
+        let policy = prepared(placement);
+        let still = match &placement.replica_scheduling {
+            Some(scheduling) if scheduling.rebalancing.is_some() => {
+                let mut still = placement.clone();
+                if let Some(scheduling) = &mut still.replica_scheduling {
+                    scheduling.rebalancing = None;
+                }
+                prepared(&still)
+            }
+            _ => policy.clone(),
+        };
         let options = PlanOptions::default().with_detail(Detail::Decision);
         Self {
             left,
             policy,
+            still,
             planner: Planner::new(options),
         }
     }
@@ -43,13 +59,49 @@ impl Placer {
         now: Timestamp,
     ) -> Result<Placed, String> {
         let prepared = self.policy.as_ref().map_err(Clone::clone)?;
-        let decision = self.planner.place(&self.left, prepared, workload, running, now);
-        let placed = decision
-            .outcome
-            .map_err(|why| format!("{}: {why}", why.token()))?;
-        take(&mut self.left, prepared, workload, running, &placed);
-        Ok(placed)
+        decide(
+            &mut self.left,
+            &mut self.planner,
+            prepared,
+            workload,
+            running,
+            now,
+        )
     }
+
+    /// The same, but nothing that runs is moved for the better.
+    pub(super) fn place_without_moves(
+        &mut self,
+        workload: &Workload,
+        running: &Running,
+        now: Timestamp,
+    ) -> Result<Placed, String> {
+        let prepared = self.still.as_ref().map_err(Clone::clone)?;
+        decide(
+            &mut self.left,
+            &mut self.planner,
+            prepared,
+            workload,
+            running,
+            now,
+        )
+    }
+}
+
+fn decide(
+    left: &mut FleetIndex,
+    planner: &mut Planner<'_>,
+    prepared: &Prepared,
+    workload: &Workload,
+    running: &Running,
+    now: Timestamp,
+) -> Result<Placed, String> {
+    let decision = planner.place(left, prepared, workload, running, now);
+    let placed = decision
+        .outcome
+        .map_err(|why| format!("{}: {why}", why.token()))?;
+    take(left, prepared, workload, running, &placed);
+    Ok(placed)
 }
 
 /// A placement that changes nothing.

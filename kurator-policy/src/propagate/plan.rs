@@ -11,7 +11,7 @@ use kurator_core::{names::ClusterName, observe::Snapshot, reason::Reason as _};
 use serde_json::Value;
 
 use super::{
-    Known, MemberReason, Note, ObjectKey, PolicyKey, ResourceInterpreter, Template,
+    Known, MemberReason, Note, ObjectKey, PolicyKey, ResourceInterpreter, Standing, Template,
     place::{Placer, today, unknown_clusters},
     render::render,
     workload,
@@ -45,6 +45,9 @@ pub struct Request<'a> {
     pub fleet: &'a Snapshot,
     /// Where the objects run today, for divisions that keep what runs where it is.
     pub running: &'a BTreeMap<ObjectKey, Running>,
+    /// What the members were told of the objects and what of that is ready, for moves that make before they break.
+    /// Of an object that is missing, everything is told at once.
+    pub standing: &'a BTreeMap<ObjectKey, Standing>,
     /// The time of the plan.
     pub now: Timestamp,
     /// What kinds mean.
@@ -84,6 +87,11 @@ pub struct MemberPlan {
 pub struct PlannedObject {
     /// Replicas the division gave the cluster; `None` if the kind has none.
     pub planned: Option<u32>,
+    /// Replicas the cluster is told to run now, before overrides: more than were given while what moves away from there
+    /// is not ready elsewhere.
+    pub told: Option<u32>,
+    /// Whether it belongs elsewhere, and is kept here for now.
+    pub leaving: bool,
     /// What is to be sent.
     pub rendered: Rendered,
 }
@@ -198,12 +206,16 @@ pub fn plan(request: &Request<'_>) -> Planned {
             ..ObjectTotals::default()
         };
         let running = request.running.get(key).unwrap_or(&nowhere);
+        let standing = request.standing.get(key);
         let workload = workload(template, request.interpreter, &known, divided);
         let placed = workload
             .map_err(|error| format!("{}: {error}", error.token()))
             .and_then(|workload| {
                 let placed = if frozen {
                     stay(running)
+                } else if standing.is_some_and(|standing| standing.is_under_way(&numbers(running))) {
+                    // One step after the other: nothing moves before what moves already has arrived.
+                    placer.place_without_moves(&workload, running, request.now)
                 } else {
                     placer.place(&workload, running, request.now)
                 };
@@ -225,16 +237,33 @@ pub fn plan(request: &Request<'_>) -> Planned {
             });
         }
         let parts = parts(template, &placed, request.interpreter, divided);
+        let has_parts = !parts.is_empty();
         let mut reports = Vec::new();
-        for (cluster, replicas) in &placed.clusters {
-            let Some(view) = request.fleet.get(cluster) else {
+        let decided: BTreeMap<ClusterName, u32> = placed.clusters.iter().cloned().collect();
+        let told = match (standing, template.replicas) {
+            (None, _) => decided.clone(),
+            (Some(standing), Some(wanted)) if divided => standing.told(&decided, wanted),
+            (Some(standing), _) => standing.copied(&decided),
+        };
+        for (cluster, now) in told {
+            let Some(view) = request.fleet.get(&cluster) else {
                 continue;
             };
-            let cluster = cluster.clone();
-            let replicas = template.replicas.map(|_| *replicas);
+            let given = decided.get(&cluster).copied();
+            let leaving = given.is_none();
+            let (planned_here, now) = (
+                template.replicas.map(|_| given.unwrap_or(0)),
+                template.replicas.map(|_| now),
+            );
             let part = parts.get(&cluster).map_or(&[][..], Vec::as_slice);
-            let (mut rendered, report) =
-                render(template, replicas, part, view, &overrides, request.interpreter);
+            let (mut rendered, report) = render(template, now, part, view, &overrides, request.interpreter);
+            if leaving && has_parts {
+                // What it was given of a total is not to be seen any more, and must not change.
+                rendered = Rendered::Held {
+                    reason: MemberReason::Removing,
+                    message: "kept until what replaces it is ready".to_owned(),
+                };
+            }
             if let (
                 Some(gang),
                 Rendered::Manifest {
@@ -248,19 +277,21 @@ pub fn plan(request: &Request<'_>) -> Planned {
                     message: format!("an override leaves too little of the gang: {error}"),
                 };
             }
-            totals.clusters += 1;
-            totals.planned += u64::from(replicas.unwrap_or(0));
+            totals.clusters += usize::from(!leaving);
+            totals.planned += u64::from(planned_here.unwrap_or(0));
             if let Rendered::Manifest { applied, .. } = rendered {
                 totals.applied += u64::from(applied.unwrap_or(0));
             }
-            if let Some(replicas) = replicas {
-                reports.push((cluster.clone(), u64::from(replicas), report));
+            if let Some(now) = now {
+                reports.push((cluster.clone(), u64::from(now), report));
             }
             let member = planned.members.entry(cluster).or_default();
             member.objects.insert(
                 key.clone(),
                 PlannedObject {
-                    planned: replicas,
+                    planned: planned_here,
+                    told: now,
+                    leaving,
                     rendered,
                 },
             );
@@ -285,6 +316,13 @@ pub fn plan(request: &Request<'_>) -> Planned {
     }
     planned.sort_notes();
     planned
+}
+
+/// The replicas of a placement by cluster.
+fn numbers(running: &Running) -> BTreeMap<ClusterName, u32> {
+    let clusters = running.clusters.iter();
+    let known = clusters.filter_map(|(name, replicas)| Some((name.parse().ok()?, *replicas)));
+    known.filter(|(_, replicas)| *replicas > 0).collect()
 }
 
 /// Where an object is already, if it is anywhere.

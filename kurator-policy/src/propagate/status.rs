@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kurator_core::{condition::ConditionSet, names::ClusterName, reason::Reason};
 
-use super::{MemberReason, Note, ObjectKey, Planned, Rendered, Severity};
+use super::{MemberReason, Note, ObjectHealth, ObjectKey, Planned, Rendered, Severity};
 use crate::api::{ClusterDistribution, DistributionPolicyStatus, DistributionTotals, ObjectPlacement};
 
 /// Whether overrides leave the number of replicas that was divided as it is.
@@ -86,8 +86,12 @@ pub struct ObjectObserved {
     pub created: Option<u32>,
     /// Replicas that are ready.
     pub ready: Option<u32>,
+    /// How it is doing, by the word of its kind.
+    pub health: Option<ObjectHealth>,
     /// Fingerprint of the manifest that was last applied.
     pub revision: Option<String>,
+    /// Fingerprint of the manifest that was last tried, with or without success.
+    pub tried: Option<String>,
     /// Why the manifest of the plan is not there; `None` if it is.
     pub trouble: Option<Trouble>,
 }
@@ -148,6 +152,8 @@ pub fn status(
             .unwrap_or_default(),
         placements: placements(planned, previous),
         dependencies: planned.dependencies().into_iter().map(Into::into).collect(),
+        failovers: Vec::new(),
+        rollout: None,
     }
 }
 
@@ -160,10 +166,16 @@ fn placements(planned: &Planned, previous: Option<&DistributionPolicyStatus>) ->
             let before = previous.into_iter().flat_map(|status| &status.placements);
             before.into_iter().find(|it| it.is_of(key)).cloned()
         } else {
-            let numbers = planned.members.iter().filter_map(|(cluster, member)| {
-                let replicas = member.objects.get(key)?.planned?;
-                Some((cluster.to_string(), i64::from(replicas)))
-            });
+            let objects = || {
+                let members = planned.members.iter();
+                members.filter_map(|(cluster, member)| Some((cluster, member.objects.get(key)?)))
+            };
+            let numbers = objects().filter(|(_, object)| !object.leaving);
+            let numbers = numbers
+                .filter_map(|(cluster, object)| Some((cluster.to_string(), i64::from(object.planned?))));
+            let holding = objects().filter(|(_, object)| object.told != object.planned);
+            let holding =
+                holding.filter_map(|(cluster, object)| Some((cluster.to_string(), i64::from(object.told?))));
             Some(ObjectPlacement {
                 api_version: key.kind.api_version.clone(),
                 kind: key.kind.kind.clone(),
@@ -173,12 +185,14 @@ fn placements(planned: &Planned, previous: Option<&DistributionPolicyStatus>) ->
                     .get(key)
                     .and_then(|placed| placed.affinity.clone()),
                 clusters: numbers.collect(),
+                holding: holding.collect(),
             })
         };
-        let Some(placement) = placement.filter(|it| !it.clusters.is_empty()) else {
+        let Some(placement) = placement.filter(|it| !(it.clusters.is_empty() && it.holding.is_empty()))
+        else {
             continue;
         };
-        match room.checked_sub(placement.clusters.len()) {
+        match room.checked_sub(placement.clusters.len() + placement.holding.len()) {
             Some(left) => room = left,
             None => break,
         }
@@ -300,6 +314,12 @@ fn row(
                 add(Trouble::new(
                     trouble.reason,
                     format!("{key}: {}", trouble.message),
+                ));
+            }
+            Some(_) if sent != object.rendered.revision() => {
+                add(Trouble::new(
+                    MemberReason::Pending,
+                    format!("{key}: the last change is not sent yet"),
                 ));
             }
             Some(_) if ready < applied => {

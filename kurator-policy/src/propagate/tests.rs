@@ -75,6 +75,7 @@ fn planned(
         overrides,
         fleet,
         running: &BTreeMap::new(),
+        standing: &BTreeMap::new(),
         now: now(),
         interpreter: &BuiltinKinds,
     };
@@ -100,7 +101,7 @@ fn applied(planned: &Planned, ready: impl Fn(&str, u32) -> u32) -> Observed {
                     created: *applied,
                     ready,
                     revision: Some(revision.clone()),
-                    trouble: None,
+                    ..ObjectObserved::default()
                 };
                 seen.objects.insert(key.clone(), object);
             }

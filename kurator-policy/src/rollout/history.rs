@@ -80,6 +80,11 @@ impl History {
         self.put(revision, Outcome::Good);
     }
 
+    /// Adds what was written down elsewhere, as the revision that was wanted last.
+    pub fn restore(&mut self, revision: &str, outcome: Outcome) {
+        self.put(revision, outcome);
+    }
+
     /// Lets a revision that was rolled back be tried again.
     pub fn pardon(&mut self, revision: &str) {
         for past in &mut self.revisions {

@@ -139,7 +139,7 @@ pub enum Verdict {
 impl Verdict {
     /// The CamelCase token for conditions, Events and metrics.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub const fn reason(&self) -> &'static str {
         match self {
             Self::Completed => "RolloutCompleted",
             Self::Progressing { .. } => "RolloutProgressing",

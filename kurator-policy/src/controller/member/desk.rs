@@ -8,7 +8,11 @@ use std::{
 use kurator_core::apply::{ConflictResolution, KindRef, ObjectSet};
 use tokio::sync::Notify;
 
-use crate::propagate::{MemberObserved, ObjectKey, ObjectKind, PolicyKey, Trouble};
+use super::phase;
+use crate::{
+    api::RolloutPhase,
+    propagate::{MemberObserved, ObjectKey, ObjectKind, PolicyKey, Trouble},
+};
 
 /// What one member is to hold of one policy.
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ pub(in super::super) struct Assignment {
     /// Whether it is there because others refer to it: then it is enough that it is there by the word of any policy,
     /// and a definition by anybody's.
     pub(in super::super) shared: bool,
+    /// Whether some object of it could not be made, so that the set is not all there should be.
+    pub(in super::super) refused: bool,
 }
 
 /// One object of an assignment.
@@ -45,6 +51,7 @@ impl Assignment {
             && self.prune == other.prune
             && self.conflicts == other.conflicts
             && self.suspended == other.suspended
+            && self.refused == other.refused
             && self.set.owner() == other.set.owner()
     }
 
@@ -130,6 +137,28 @@ impl Desk {
             blocked: lock(&self.trouble).clone(),
             ..MemberObserved::default()
         })
+    }
+
+    /// How far the member has come with what it was told of a policy; `None` while that cannot be told.
+    pub(in super::super) fn phase(&self, policy: &PolicyKey) -> Option<RolloutPhase> {
+        let assignment = self.assignment(policy)?;
+        let observed = lock(&self.observed);
+        phase::phase(&assignment, observed.get(policy)?)
+    }
+
+    /// Whether what was seen of an object is what the member was last told of it.
+    pub(in super::super) fn is_current(
+        &self,
+        policy: &PolicyKey,
+        object: &ObjectKey,
+        revision: &str,
+    ) -> bool {
+        let inbox = lock(&self.inbox);
+        let wanted = inbox
+            .assignments
+            .get(policy)
+            .and_then(|it| it.revisions.get(object));
+        wanted.is_some_and(|wanted| wanted.revision == revision)
     }
 
     /// How many replicas of an object the member shows.

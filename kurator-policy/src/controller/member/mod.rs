@@ -2,12 +2,13 @@
 
 mod desk;
 mod pass;
+mod phase;
 mod registry;
 mod watches;
 mod worker;
 
 pub(super) use self::{
-    desk::{Assignment, Wanted},
+    desk::{Assignment, Desk, Wanted},
     registry::Desks,
     worker::Tools,
 };

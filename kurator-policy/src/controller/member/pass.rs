@@ -2,9 +2,13 @@
 
 use kurator_core::apply::{ApplyReport, ObjectOutcome, Pruning, Refusal, Removal};
 
+use kube::api::DynamicObject;
+use serde_json::json;
+
 use super::desk::Assignment;
 use crate::propagate::{
-    CRD, MemberObserved, MemberReason, ObjectKey, ObjectObserved, ResourceInterpreter, Trouble,
+    CRD, MemberObserved, MemberReason, ObjectHealth, ObjectKey, ObjectKind, ObjectObserved,
+    ResourceInterpreter, Trouble,
 };
 
 /// The policy's own name of an object of its set.
@@ -35,6 +39,7 @@ pub(super) fn observed(
         if let Some(live) = &entry.live {
             object.ready = interpreter.ready_replicas(&key.kind, &live.data);
             object.created = interpreter.created_replicas(&key.kind, &live.data);
+            object.health = Some(health(interpreter, &key.kind, live));
         }
         match trouble(&entry.outcome) {
             _ if assignment.shared && is_there_anyway(assignment, key, &entry.outcome) => {
@@ -53,6 +58,7 @@ pub(super) fn observed(
                 object.trouble = Some(trouble);
             }
         }
+        object.tried = Some(wanted.revision.clone());
         after.objects.insert(key.clone(), object);
     }
     match &report.pruning {
@@ -85,6 +91,20 @@ pub(super) fn observed(
         _ => {}
     }
     after
+}
+
+/// How an object of a member is doing.
+pub(super) fn health(
+    interpreter: &dyn ResourceInterpreter,
+    kind: &ObjectKind,
+    object: &DynamicObject,
+) -> ObjectHealth {
+    let mut value = object.data.clone();
+    if let (Some(fields), Some(generation)) = (value.as_object_mut(), object.metadata.generation) {
+        // All that health looks at of the metadata: whether the last change was seen.
+        fields.insert("metadata".to_owned(), json!({ "generation": generation }));
+    }
+    interpreter.health(kind, &value)
 }
 
 /// Whether what others refer to is there by the word of another policy, or is a definition, which all may use.

@@ -14,7 +14,8 @@ use super::super::{
     kinds::{Served, Unknown},
     watch::{Change, pump},
 };
-use crate::propagate::{ObjectKey, ObjectKind, ResourceInterpreter};
+use super::pass;
+use crate::propagate::{ObjectHealth, ObjectKey, ObjectKind, ResourceInterpreter};
 
 /// How long until the member is asked again for a kind that it did not serve.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -43,6 +44,7 @@ pub(super) struct Sight {
     pub(super) mark: Mark,
     pub(super) created: Option<u32>,
     pub(super) ready: Option<u32>,
+    pub(super) health: ObjectHealth,
     pub(super) deleting: bool,
 }
 
@@ -150,6 +152,7 @@ async fn watch(
                 let Some((owner, key)) = sight(object) else { return };
                 let created = interpreter.created_replicas(&kind, &object.data);
                 let ready = interpreter.ready_replicas(&kind, &object.data);
+                let health = pass::health(&*interpreter, &kind, object);
                 let deleting = object.metadata.deletion_timestamp.is_some();
                 Seen::There(Box::new(Sight {
                     owner,
@@ -157,6 +160,7 @@ async fn watch(
                     mark: Mark::of(object),
                     created,
                     ready,
+                    health,
                     deleting,
                 }))
             }

@@ -318,6 +318,7 @@ impl Worker {
             if let Some(object) = known.objects.get_mut(&sight.key) {
                 object.created = sight.created;
                 object.ready = sight.ready;
+                object.health = Some(sight.health.clone());
             }
         });
         if changed {

@@ -41,6 +41,7 @@ pub const MAX_DEPENDENCIES: usize = 2_000;
 ///     overrides: &[],
 ///     fleet: &fleet,
 ///     running: &BTreeMap::new(),
+///     standing: &BTreeMap::new(),
 ///     now,
 ///     interpreter: &BuiltinKinds,
 /// };

@@ -1,0 +1,340 @@
+//! What every member is to hold of a policy: placed, moved out of what fails, and brought to the members in steps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use kurator_core::{names::ClusterName, observe::Snapshot};
+use tokio::time::Instant;
+
+use super::{
+    content::Content,
+    distribution::Context,
+    failover::{FailoverPass, Situation, fail_over},
+    policy::Policy,
+    promises::goes_by_room,
+    revisions::Kept,
+    rollout::{Journal, Steps, in_use},
+    running::running,
+    shown::ShownReplicas,
+    standing::standings,
+};
+use crate::{
+    api::{
+        DistributionPolicySpec, DistributionPolicyStatus, FailedOver, OverridePolicy, Placement, Suspension,
+    },
+    placement::Running,
+    propagate::{
+        MemberPlan, MemberReason, Note, ObjectKey, Planned, PolicyKey, Rendered, Request, Standing, Template,
+        attach, plan,
+    },
+};
+
+/// What a policy wants, as it stands on the hub.
+pub(super) struct Wish<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) spec: &'a DistributionPolicySpec,
+    pub(super) templates: &'a [Template],
+    pub(super) overrides: &'a [OverridePolicy],
+    /// What the templates refer to, of every revision that is in use.
+    pub(super) referred: &'a [Template],
+    /// The revisions that are kept.
+    pub(super) kept: &'a Kept,
+    pub(super) fleet: &'a Arc<Snapshot>,
+}
+
+/// What is to be done about it.
+#[derive(Debug, Default)]
+pub(super) struct Decision {
+    pub(super) planned: Planned,
+    pub(super) failovers: Vec<FailedOver>,
+    pub(super) rollout: Option<RolledOut>,
+    pub(super) wake_at: Option<Timestamp>,
+}
+
+/// How far a change is, and what has to be kept of it.
+#[derive(Debug)]
+pub(super) struct RolledOut {
+    pub(super) steps: Steps,
+    pub(super) content: Arc<Content>,
+}
+
+/// One revision of a policy, ready to be planned.
+struct Source<'a> {
+    templates: Vec<Template>,
+    overrides: &'a [OverridePolicy],
+    placement: &'a Placement,
+}
+
+/// What is the same for every revision of one pass.
+struct Pass<'a> {
+    policy: &'a PolicyKey,
+    fleet: &'a Snapshot,
+    running: &'a BTreeMap<ObjectKey, Running>,
+    standing: &'a BTreeMap<ObjectKey, Standing>,
+    now: Timestamp,
+}
+
+impl Context {
+    /// Plans, and takes the room of what is planned before anybody else plans.
+    pub(super) fn decide(&self, wish: &Wish<'_>) -> Decision {
+        let (key, now) = (&wish.policy.key, self.clock.now());
+        let previous = self.previous(wish.policy);
+        let previous = previous.as_ref();
+        let everything = self.everything(wish);
+        let mut running = running(previous, &everything, wish.fleet);
+        let mut promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was promised fits the fleet as it is now, not as it was when this pass began.
+        let fleet = self.fleet.snapshot().unwrap_or_else(|| Arc::clone(wish.fleet));
+        let mut standing = standings(key, previous, &everything, &fleet, &self.desks);
+        let situation = Situation {
+            policy: wish.policy,
+            spec: wish.spec,
+            previous,
+            templates: &everything,
+            fleet: &fleet,
+            pace: self.eviction_pace,
+            now,
+        };
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let failover = fail_over(&situation, &mut memory, &mut running, &mut standing);
+        drop(memory);
+        let shown = ShownReplicas::new(&self.desks, &self.facts);
+        let shown =
+            |policy: &PolicyKey, cluster: &ClusterName, object: &ObjectKey| shown.of(policy, cluster, object);
+        let fleet = if goes_by_room(&wish.spec.placement) {
+            promises.deduct(&fleet, key, &running)
+        } else {
+            fleet
+        };
+        let pass = Pass {
+            policy: key,
+            fleet: &fleet,
+            running: &running,
+            standing: &standing,
+            now,
+        };
+        let (planned, rollout) = self.roll_out(wish, previous, &pass);
+        let freed = promises.keep(
+            key,
+            &planned,
+            wish.templates,
+            &*self.interpreter,
+            &shown,
+            Instant::now(),
+        );
+        if promises.is_overtaken(key, &shown) {
+            self.fleet.look_again();
+        }
+        drop(promises);
+        self.waiting.set(key, planned.waits_for_room());
+        if freed {
+            self.waiting.fire();
+        }
+        let FailoverPass { failovers, wake_at } = failover;
+        let steps = rollout.as_ref().and_then(|rollout| rollout.steps.wake_at);
+        let settled = settles_at(&wish.spec.placement, &fleet, now);
+        Decision {
+            planned,
+            failovers,
+            rollout,
+            wake_at: [wake_at, steps, settled].into_iter().flatten().min(),
+        }
+    }
+
+    /// The templates of the policy as it stands, and those that only older revisions have which are in use.
+    pub(super) fn everything(&self, wish: &Wish<'_>) -> Vec<Template> {
+        let mut all: BTreeMap<ObjectKey, Template> = BTreeMap::new();
+        let previous = self.previous(wish.policy);
+        let in_use = in_use(previous.as_ref()).into_iter();
+        for content in in_use.filter_map(|revision| wish.kept.get(revision)) {
+            for template in content.templates(wish.templates, &*self.interpreter) {
+                all.insert(template.key.clone(), template);
+            }
+        }
+        for template in wish.templates {
+            all.insert(template.key.clone(), template.clone());
+        }
+        all.into_values().collect()
+    }
+
+    /// The plan, with each member at the revision that it is to hold.
+    fn roll_out(
+        &self,
+        wish: &Wish<'_>,
+        previous: Option<&DistributionPolicyStatus>,
+        pass: &Pass<'_>,
+    ) -> (Planned, Option<RolledOut>) {
+        let suspension = wish.spec.suspension.as_ref();
+        let newest = Source {
+            templates: wish.templates.to_vec(),
+            overrides: wish.overrides,
+            placement: &wish.spec.placement,
+        };
+        let Some(behavior) = &wish.spec.rollout else {
+            return (self.plan_revision(wish, &newest, suspension, pass), None);
+        };
+        let content = Arc::new(Content::of(wish.templates, wish.overrides, &wish.spec.placement));
+        let target = content.revision(&*self.interpreter);
+        let mut journal = match Journal::open(behavior, wish.policy, previous, &target) {
+            Ok(journal) => journal,
+            Err(problem) => return (held(problem.to_string()), None),
+        };
+        let clusters = |planned: &Planned| planned.members.keys().cloned().collect::<BTreeSet<_>>();
+        let older = |revision: &str| {
+            let content = wish.kept.get(revision)?;
+            Some(Source {
+                templates: content.templates(wish.templates, &*self.interpreter),
+                overrides: &content.overrides,
+                placement: &content.placement,
+            })
+        };
+        let step = |journal: &mut Journal<'_>| {
+            let governing = journal.governing().unwrap_or(&target).to_owned();
+            let source = if governing == target {
+                None
+            } else {
+                older(&governing)
+            };
+            let source = source.as_ref().unwrap_or(&newest);
+            let planned = self.plan_revision(wish, source, suspension, pass);
+            let (fleet, desks) = (pass.fleet, &self.desks);
+            let steps = journal.step(wish.policy, clusters(&planned), wish.kept, fleet, desks, pass.now)?;
+            Some((governing, planned, steps))
+        };
+        // The second time it is known to be taken back.
+        let Some((governing, planned, steps)) = step(&mut journal).or_else(|| step(&mut journal)) else {
+            return (held("rollout: no revision is wanted".to_owned()), None);
+        };
+        let mut old: BTreeMap<&str, Option<Planned>> = BTreeMap::new();
+        let mut mixed = planned.clone();
+        mixed.members = BTreeMap::new();
+        for (cluster, revision) in &steps.assigned {
+            let member = if *revision == governing {
+                planned.members.get(cluster).cloned()
+            } else {
+                let old = old.entry(revision).or_insert_with(|| {
+                    let source = older(revision).or_else(|| (*revision == target).then(|| newest.clone()))?;
+                    Some(self.plan_as_it_is(wish, &source, &planned, pass))
+                });
+                match old {
+                    Some(old) => old.members.get(cluster).cloned(),
+                    None => planned.members.get(cluster).map(|member| lost(member, revision)),
+                }
+            };
+            if let Some(member) = member {
+                mixed.members.insert(cluster.clone(), member);
+            }
+        }
+        (mixed, Some(RolledOut { steps, content }))
+    }
+
+    fn plan_revision(
+        &self,
+        wish: &Wish<'_>,
+        source: &Source<'_>,
+        suspension: Option<&Suspension>,
+        pass: &Pass<'_>,
+    ) -> Planned {
+        let request = Request {
+            policy: pass.policy,
+            placement: source.placement,
+            suspension,
+            templates: &source.templates,
+            overrides: source.overrides,
+            fleet: pass.fleet,
+            running: pass.running,
+            standing: pass.standing,
+            now: pass.now,
+            interpreter: &*self.interpreter,
+        };
+        let mut planned = plan(&request);
+        if wish.spec.propagate_deps {
+            attach(&request, wish.referred, &mut planned);
+        }
+        planned
+    }
+
+    /// An older revision where its objects are: by the numbers of the plan that counts, or where that has another
+    /// placement, by those the members were told last.
+    fn plan_as_it_is(
+        &self,
+        wish: &Wish<'_>,
+        source: &Source<'_>,
+        counts: &Planned,
+        pass: &Pass<'_>,
+    ) -> Planned {
+        let same = *source.placement == wish.spec.placement;
+        let mut running = BTreeMap::new();
+        for template in &source.templates {
+            let key = &template.key;
+            let numbers: Vec<(String, u32)> = if same && counts.objects.contains_key(key) {
+                let members = counts.members.iter();
+                let here = members.filter_map(|(cluster, member)| Some((cluster, member.objects.get(key)?)));
+                here.filter(|(_, object)| !object.leaving)
+                    .map(|(cluster, object)| (cluster.to_string(), object.planned.unwrap_or(0)))
+                    .collect()
+            } else {
+                let standing = pass.standing.get(key).into_iter();
+                let stays = standing.flat_map(|standing| {
+                    let clusters = standing.clusters.iter();
+                    clusters.filter(|(cluster, _)| !standing.leaving.contains(*cluster))
+                });
+                stays
+                    .map(|(cluster, stand)| (cluster.to_string(), stand.told))
+                    .collect()
+            };
+            running.insert(key.clone(), Running::new(numbers));
+        }
+        let still = Suspension {
+            scheduling: true,
+            ..wish.spec.suspension.clone().unwrap_or_default()
+        };
+        let pass = Pass {
+            running: &running,
+            ..*pass
+        };
+        self.plan_revision(wish, source, Some(&still), &pass)
+    }
+}
+
+impl Clone for Source<'_> {
+    fn clone(&self) -> Self {
+        Self {
+            templates: self.templates.clone(),
+            ..*self
+        }
+    }
+}
+
+/// What a member keeps of a revision of which nobody knows any more what it was.
+fn lost(member: &MemberPlan, revision: &str) -> MemberPlan {
+    let mut member = member.clone();
+    for object in member.objects.values_mut() {
+        object.rendered = Rendered::Held {
+            reason: MemberReason::Object("RevisionLost"),
+            message: format!(
+                "the Secret of revision {revision} is gone; what is there stays until its turn comes"
+            ),
+        };
+    }
+    member
+}
+
+/// A plan that changes nothing, because of what the spec says.
+fn held(problem: String) -> Planned {
+    let mut planned = Planned::empty();
+    planned.note([Note::InvalidSpec { problem }]);
+    planned
+}
+
+/// When a cluster will have been ready for long enough to take replicas back.
+fn settles_at(placement: &Placement, fleet: &Snapshot, now: Timestamp) -> Option<Timestamp> {
+    let rebalancing = placement.replica_scheduling.as_ref()?.rebalancing.as_ref()?;
+    let window = SignedDuration::from_secs(i64::from(rebalancing.stabilization_seconds.unwrap_or(600)));
+    let since = fleet.clusters().filter(|view| view.health.is_ready());
+    let until = since.filter_map(|view| view.health.since?.checked_add(window).ok());
+    until.filter(|until| *until > now).min()
+}

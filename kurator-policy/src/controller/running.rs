@@ -1,0 +1,65 @@
+//! Where the objects of a policy run, by what was written down.
+
+use std::collections::BTreeMap;
+
+use kurator_core::{names::ClusterName, observe::Snapshot};
+
+use crate::{
+    api::{DistributionPolicyStatus, ObjectPlacement},
+    placement::Running,
+    propagate::{ObjectKey, Template},
+};
+
+/// Where the objects run: as it was last decided, which the status on the hub says whether or not a member can be
+/// asked. What has no replicas is wherever the policy has something.
+pub(super) fn running(
+    previous: Option<&DistributionPolicyStatus>,
+    templates: &[Template],
+    fleet: &Snapshot,
+) -> BTreeMap<ObjectKey, Running> {
+    let member = |name: &str| {
+        let name = name.parse::<ClusterName>().ok()?;
+        fleet.get(&name).map(|_| name.to_string())
+    };
+    let written: BTreeMap<_, _> = previous
+        .iter()
+        .flat_map(|status| &status.placements)
+        .map(|placement| {
+            let ObjectPlacement {
+                api_version,
+                kind,
+                name,
+                ..
+            } = placement;
+            ((api_version.as_str(), kind.as_str(), name.as_str()), placement)
+        })
+        .collect();
+    let everywhere: Vec<_> = previous
+        .iter()
+        .flat_map(|status| &status.clusters)
+        .filter_map(|entry| Some((member(&entry.cluster)?, 0)))
+        .collect();
+    let mut running = BTreeMap::new();
+    for template in templates {
+        let key = &template.key;
+        let found = written.get(&(
+            key.kind.api_version.as_str(),
+            key.kind.kind.as_str(),
+            key.name.name.as_str(),
+        ));
+        let today = match (found, template.replicas) {
+            (Some(placement), _) => {
+                let clusters = placement.clusters.iter().filter_map(|(cluster, replicas)| {
+                    Some((member(cluster)?, u32::try_from(*replicas).unwrap_or(0)))
+                });
+                let mut today = Running::new(clusters);
+                today.affinity.clone_from(&placement.affinity);
+                today
+            }
+            (None, None) => Running::new(everywhere.clone()),
+            (None, Some(_)) => continue,
+        };
+        running.insert(key.clone(), today);
+    }
+    running
+}

@@ -1,0 +1,244 @@
+//! Applications leave clusters that are tainted or lost, and come home without anybody missing a replica.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod storefront;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{StreamExt, future::join_all};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api,
+    runtime::{WatchStreamExt, watcher},
+};
+use kurator::{
+    fleet::api::AttachedCluster,
+    policy::api::{DistributionPolicy, FailoverCause},
+};
+use kurator_envtest::{Controllers, Cut, Member, MemberSpec, Nodes};
+use serde_json::{Value, json};
+use storefront::{DR, PROD, Storefront, condition, create, deployment, deployments, edit};
+use tokio::task::JoinHandle;
+
+fn member(name: &str, nodes: Nodes) -> MemberSpec {
+    MemberSpec::new(name)
+        .with_controllers(Controllers::Tuned)
+        .with_scheduler()
+        .with_nodes(nodes)
+}
+
+/// Adds up what is ready in all members at every moment, from watches of its own.
+struct Observer {
+    ready: Arc<Mutex<BTreeMap<String, Option<i32>>>>,
+    least: Arc<Mutex<i32>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What is ready altogether, once every member has been seen.
+fn sum(ready: &BTreeMap<String, Option<i32>>) -> Option<i32> {
+    ready.values().copied().sum()
+}
+
+impl Observer {
+    fn start<'a>(members: impl IntoIterator<Item = &'a Member>, deployment: &'static str) -> Self {
+        let mut this = Self {
+            ready: Arc::default(),
+            least: Arc::new(Mutex::new(i32::MAX)),
+            tasks: Vec::new(),
+        };
+        let watch = |member: &Member| {
+            let (name, ready, least) = (
+                member.name().to_owned(),
+                Arc::clone(&this.ready),
+                Arc::clone(&this.least),
+            );
+            ready.lock().unwrap().insert(name.clone(), None);
+            let config = watcher::Config::default().fields(&format!("metadata.name={deployment}"));
+            let mut events = watcher(deployments(member), config).default_backoff().boxed();
+            tokio::spawn(async move {
+                while let Some(event) = events.next().await {
+                    let count = match event {
+                        Ok(watcher::Event::InitApply(it) | watcher::Event::Apply(it)) => {
+                            it.status.and_then(|status| status.ready_replicas).unwrap_or(0)
+                        }
+                        Ok(watcher::Event::Delete(_)) => 0,
+                        _ => continue,
+                    };
+                    let mut ready = ready.lock().unwrap();
+                    ready.insert(name.clone(), Some(count));
+                    let mut least = least.lock().unwrap();
+                    *least = (*least).min(sum(&ready).unwrap_or(i32::MAX));
+                }
+            })
+        };
+        let tasks: Vec<_> = members.into_iter().map(watch).collect();
+        this.tasks = tasks;
+        this
+    }
+
+    fn least(&self) -> i32 {
+        assert!(
+            sum(&self.ready.lock().unwrap()).is_some(),
+            "every member was seen"
+        );
+        *self.least.lock().unwrap()
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn taint(fleet: &Storefront, cluster: &str, taints: Value) {
+    let api: Api<AttachedCluster> = Api::namespaced(fleet.hub.clone(), "default");
+    edit(&api, cluster, json!({ "spec": { "taints": taints } })).await;
+}
+
+async fn ready(fleet: &Storefront, policy: &str, shares: &[(&str, i64)]) {
+    let whole: i64 = shares.iter().map(|(_, replicas)| replicas).sum();
+    fleet
+        .status(policy, &format!("{shares:?} and nothing else"), |it| {
+            let has = |(cluster, replicas): &(&str, i64)| {
+                let entry = storefront::entry(it, cluster);
+                entry.map_or(0, |entry| entry.ready_replicas) == *replicas
+            };
+            shares.iter().all(has)
+                && it.totals.as_ref().is_some_and(|it| it.applied_replicas == whole)
+                && condition(it, "Ready", "True").is_some()
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_leaves_and_comes_home_without_a_replica_too_few() {
+    let mut fleet = Storefront::of([member(PROD, Nodes::new(2)), member(DR, Nodes::new(2))]).await;
+    fleet.run();
+    fleet.template(10).await;
+    let policy = json!({
+        "metadata": { "name": "web" },
+        "spec": {
+            "resourceSelectors": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "storefront" }],
+            "placement": {
+                "clusterTolerations": [{
+                    "key": "maintenance", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 2,
+                }],
+                "replicaScheduling": {
+                    "replicaDivisionPreference": "Weighted",
+                    "rebalancing": { "maxMovesPercent": 20, "stabilizationSeconds": 1 },
+                },
+            },
+            "failover": { "cluster": { "tolerationSeconds": 1 }, "stabilizationSeconds": 2 },
+        },
+    });
+    let _: DistributionPolicy = create(&fleet.policy_api(), policy).await;
+    ready(&fleet, "web", &[(PROD, 5), (DR, 5)]).await;
+    let observer = Observer::start([fleet.member(PROD), fleet.member(DR)], "storefront");
+
+    let begun = std::time::Instant::now();
+    taint(
+        &fleet,
+        PROD,
+        json!([{ "key": "maintenance", "effect": "NoExecute" }]),
+    )
+    .await;
+    fleet.gone(PROD, "storefront").await;
+    assert!(
+        begun.elapsed() >= Duration::from_secs(2),
+        "the taint is tolerated for 2 s"
+    );
+    ready(&fleet, "web", &[(DR, 10)]).await;
+    let status = fleet.policy_api().get("web").await.unwrap().status.unwrap();
+    let left: Vec<_> = status
+        .failovers
+        .iter()
+        .map(|it| (it.name.as_str(), it.cluster.as_str(), it.cause, it.purged))
+        .collect();
+    assert_eq!(left, [("storefront", PROD, FailoverCause::Tainted, true)]);
+    fleet.event("Evicted").await;
+
+    // A successor knows what left, and takes nothing home before its time.
+    fleet.crash().await;
+    fleet.run();
+    taint(&fleet, PROD, json!(null)).await;
+    ready(&fleet, "web", &[(PROD, 5), (DR, 5)]).await;
+    fleet.event("MayReturn").await;
+    assert!(
+        observer.least() >= 10,
+        "{} of 10 replicas were ready",
+        observer.least()
+    );
+    let status = fleet.policy_api().get("web").await.unwrap().status.unwrap();
+    assert_eq!(status.failovers, []);
+    assert!(
+        status.placements.iter().all(|it| it.holding.is_empty()),
+        "{:?}",
+        status.placements
+    );
+
+    // Lost altogether: replaced elsewhere, and taken out when it is back.
+    fleet.member(PROD).link().cut(Cut::Reset);
+    ready_in(&fleet, DR, 10).await;
+    fleet.member(PROD).link().heal();
+    ready(&fleet, "web", &[(PROD, 5), (DR, 5)]).await;
+}
+
+async fn ready_in(fleet: &Storefront, cluster: &str, replicas: i32) {
+    let what = format!("{replicas} ready");
+    fleet
+        .deployment(cluster, "storefront", &what, |it| {
+            it.and_then(|it| it.status.as_ref()?.ready_replicas) == Some(replicas)
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_failovers_fits_the_room_there_is() {
+    const HOME: &str = "cluster-home";
+    const TEN: &str = "cluster-ten";
+    const FIVE: &str = "cluster-five";
+    let cpus = |count: u32| Nodes::new(1).with_capacity("cpu", count.to_string());
+    let mut fleet = Storefront::of([
+        member(HOME, cpus(20)),
+        member(TEN, cpus(10)),
+        member(FIVE, cpus(5)),
+    ])
+    .await;
+    fleet.run_with(|settings| settings.eviction_pace = Duration::from_millis(20));
+    let api: Api<Deployment> = Api::namespaced(fleet.hub.clone(), "default");
+    for number in 0..15 {
+        let mut object = deployment(&format!("app-{number:02}"), 1);
+        object["metadata"]["labels"]["burst"] = json!("yes");
+        object["spec"]["template"]["spec"]["containers"][0]["resources"] =
+            json!({ "requests": { "cpu": "1" } });
+        let _: Deployment = create(&api, object).await;
+    }
+    let policy = json!({
+        "metadata": { "name": "burst" },
+        "spec": {
+            "resourceSelectors": [{
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "labelSelector": { "matchLabels": { "burst": "yes" } },
+            }],
+            "placement": {
+                "clusterAffinities": [
+                    { "affinityName": "home", "clusterNames": [HOME] },
+                    { "affinityName": "away", "clusterNames": [TEN, FIVE] },
+                ],
+                "replicaScheduling": { "replicaDivisionPreference": "Aggregated" },
+            },
+            "failover": { "cluster": {} },
+        },
+    });
+    let _: DistributionPolicy = create(&fleet.policy_api(), policy).await;
+    ready(&fleet, "burst", &[(HOME, 15)]).await;
+    taint(&fleet, HOME, json!([{ "key": "fire", "effect": "NoExecute" }])).await;
+    ready(&fleet, "burst", &[(TEN, 10), (FIVE, 5)]).await;
+    let names: Vec<String> = (0..15).map(|number| format!("app-{number:02}")).collect();
+    join_all(names.iter().map(|name| fleet.gone(HOME, name))).await;
+}
