@@ -91,3 +91,44 @@ async fn the_examples_distribute_and_end_in_order() {
     fleet.policy_gone("storefront").await;
     operator.end("-TERM");
 }
+
+/// Runs an example that brings its own fleet and ends by itself; gives what it printed.
+fn shown(name: &str) -> String {
+    let done = Command::new(example::binary(name))
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(done.stdout).unwrap();
+    assert!(
+        done.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    text
+}
+
+#[test]
+fn the_failover_example_empties_a_cluster_and_brings_everything_home() {
+    let text = shown("failover");
+    assert!(
+        text.contains("Deployment web left paris: Tainted maintenance:NoExecute"),
+        "{text}"
+    );
+    let last: Vec<&str> = text.lines().rev().take(2).collect();
+    assert!(
+        last.iter().all(|line| line.contains("3 of 3 replicas ready")),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_rollout_example_takes_a_bad_change_back() {
+    let text = shown("rollout");
+    assert!(text.contains("waits for an approval"), "{text}");
+    let last: Vec<&str> = text.lines().rev().take(3).collect();
+    assert!(
+        last.iter()
+            .all(|line| line.ends_with("has registry.example/web:2")),
+        "{text}"
+    );
+}
