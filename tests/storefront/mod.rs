@@ -14,8 +14,9 @@ use kube::{
 use kurator::{
     core::{
         clock::SystemClock,
-        connect::SecretConnector,
+        connect::{ClusterConnector, SecretConnector},
         health::HealthPolicy,
+        membership::Membership,
         multicluster::{
             Members, MembersOptions,
             shard::{ReplicaId, ShardOptions, Shards},
@@ -350,6 +351,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn distribution(hub: &Client, shards: Option<&Shards>) -> Distribution {
     let membership = Arc::new(attached_clusters(hub));
     let connector = SecretConnector::new(hub.clone(), Arc::clone(&membership)).with_recheck(Duration::ZERO);
+    distribution_over(hub, membership, connector, shards)
+}
+
+/// The same with another way to the members.
+pub(crate) fn distribution_over(
+    hub: &Client,
+    membership: Arc<dyn Membership>,
+    connector: impl ClusterConnector,
+    shards: Option<&Shards>,
+) -> Distribution {
     let options = MembersOptions::default().with_health(HealthPolicy::with_grace(GRACE));
     let members = Members::start(
         membership,

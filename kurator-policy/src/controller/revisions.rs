@@ -15,7 +15,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, PostParams, Preconditions},
 };
 use kurator_core::names::bounded_name;
 
@@ -87,26 +87,28 @@ impl Revisions {
             source,
         })?;
         let (api, name) = (self.api(policy), name(policy, revision));
-        match api.create(&PostParams::default(), &secret).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(answer)) if answer.code == 409 => {
-                let there = api.get_opt(&name).await.map_err(problem)?;
-                if let Some(there) = there.filter(|there| !is_of(there, policy)) {
-                    // Of a policy that had the name before: it is about to go, and ours would go with it.
-                    let params = DeleteParams {
-                        preconditions: Some(kube::api::Preconditions {
-                            uid: there.metadata.uid,
-                            resource_version: None,
-                        }),
-                        ..DeleteParams::default()
-                    };
-                    api.delete(&name, &params).await.map_err(problem)?;
-                    api.create(&PostParams::default(), &secret)
-                        .await
-                        .map_err(problem)?;
-                }
+        match api.get_opt(&name).await.map_err(problem)? {
+            // Of a predecessor that died before the status named it.
+            Some(there) if is_of(&there, policy) => {}
+            Some(there) => {
+                // Of a policy that had the name before: it is about to go, and ours would go with it.
+                let params = DeleteParams {
+                    preconditions: Some(Preconditions {
+                        uid: there.metadata.uid,
+                        resource_version: None,
+                    }),
+                    ..DeleteParams::default()
+                };
+                api.delete(&name, &params).await.map_err(problem)?;
+                api.create(&PostParams::default(), &secret)
+                    .await
+                    .map_err(problem)?;
             }
-            Err(source) => return Err(problem(source)),
+            None => {
+                api.create(&PostParams::default(), &secret)
+                    .await
+                    .map_err(problem)?;
+            }
         }
         self.remember(policy, revision, content);
         Ok(())
