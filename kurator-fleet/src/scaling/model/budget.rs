@@ -127,6 +127,8 @@ impl Model {
             }
             None => {
                 let at = self.budgets.push(record);
+                let by_name = (self.symbols.text(key.0), Arc::clone(&key.1));
+                self.budgets_by_name.insert(by_name, at);
                 self.budget_ids.insert(key, at);
                 self.attach(at);
             }
@@ -139,7 +141,10 @@ impl Model {
         let Some(namespace) = self.symbols.find(namespace) else {
             return;
         };
-        if let Some(at) = self.budget_ids.remove(&(namespace, name.into())) {
+        let key = (namespace, name.into());
+        if let Some(at) = self.budget_ids.remove(&key) {
+            self.budgets_by_name
+                .remove(&(self.symbols.text(namespace), key.1));
             self.detach(at);
             self.budgets.clear(at);
         }

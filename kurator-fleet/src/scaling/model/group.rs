@@ -22,6 +22,8 @@ pub(crate) struct Group {
     pub(crate) naked: i64,
     /// Controllers of its pods, and how many each has here.
     pub(crate) owners: Vec<(u32, i64)>,
+    /// Some pod may want none of these beside it; if not, nobody has to look for who does.
+    pub(crate) shunned: bool,
 }
 
 impl Group {
@@ -92,9 +94,37 @@ impl Model {
             healthy: 0,
             naked: 0,
             owners: Vec::new(),
+            shunned: self.aversions.about(set).next().is_some(),
         });
         self.group_ids.insert((namespace, labels), group);
         group
+    }
+
+    /// Marks the groups that a new anti-affinity term may be about.
+    pub(super) fn shun(&mut self, term: u32) {
+        let term = &self.terms[term];
+        let Some(selector) = &term.selector else { return };
+        let namespaces: Vec<Sym> = match &term.namespace_selector {
+            // Their labels may change, so any of them.
+            Some(_) => self.groups_by_namespace.keys().copied().collect(),
+            None => term.namespaces.to_vec(),
+        };
+        let mut found: Vec<u32> = Vec::new();
+        for namespace in namespaces {
+            match selector.anchor() {
+                Some(pairs) => {
+                    let lists =
+                        pairs.filter_map(|(key, value)| self.groups_by_label.get(&(namespace, key, value)));
+                    found.extend(lists.flatten());
+                }
+                None => found.extend(self.groups_by_namespace.get(&namespace).into_iter().flatten()),
+            }
+        }
+        for group in found {
+            if let Some(group) = self.groups.get_mut(group as usize) {
+                group.shunned = true;
+            }
+        }
     }
 
     /// Finds the groups a new budget selects.

@@ -32,6 +32,7 @@ pub(crate) mod group;
 pub(crate) mod labels;
 pub(crate) mod node;
 mod object;
+pub(crate) mod outline;
 pub(crate) mod owner;
 pub(crate) mod peers;
 pub(crate) mod place;
@@ -53,6 +54,7 @@ use self::{
     group::Group,
     labels::Labels,
     node::{AttachLimits, NodeRecord, Slots},
+    outline::Outline,
     owner::Owners,
     peers::{Aversions, Peers, Term},
     place::Place,
@@ -74,10 +76,12 @@ pub struct Model {
     pub(crate) places_by_name: BTreeMap<Arc<str>, u32>,
     pub(crate) pods: Slots<PodRecord>,
     pub(crate) pod_ids: Map<(Sym, Arc<str>), u32>,
-    /// Place of each pod row.
-    pub(crate) place_of_pod: Vec<Option<u32>>,
+    /// By pod row; free ones are nowhere.
+    pub(crate) outlines: Vec<Outline>,
     pub(crate) budgets: Slots<BudgetRecord>,
     pub(crate) budget_ids: Map<(Sym, Arc<str>), u32>,
+    /// Rows of the budgets, in the order of namespace and name.
+    pub(crate) budgets_by_name: BTreeMap<(Arc<str>, Arc<str>), u32>,
     pub(crate) owners: Owners,
     pub(crate) claims: Claims,
     pub(crate) volumes: Volumes,

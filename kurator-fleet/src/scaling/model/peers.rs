@@ -167,6 +167,7 @@ impl Model {
         }
         let anti = &self.peers[at].anti_affinity;
         self.aversions.bearers.push((!anti.is_empty()).then(Vec::new));
+        let mut new: Vec<u32> = Vec::new();
         for term in anti {
             let templates = self.aversions.templates.entry(*term).or_default();
             templates.push(at);
@@ -182,7 +183,9 @@ impl Model {
                 }
                 None => self.aversions.by_any.push(*term),
             }
+            new.push(*term);
         }
+        new.into_iter().for_each(|term| self.shun(term));
         at
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     Model,
+    outline::Outline,
     pod::{Class, PodRecord, Protection},
     resources::Resources,
     symbols::{Sym, id},
@@ -136,15 +137,15 @@ impl Model {
         {
             owner.alive += 1;
         }
-        let place_of_pod = pod.place;
+        let outline = Outline::of(pod, !self.ports[pod.ports].is_empty());
         if let Some(pod) = self.pods.get_mut(at) {
             pod.seats = seats;
         }
         let row = at as usize;
-        if self.place_of_pod.len() <= row {
-            self.place_of_pod.resize(row + 1, None);
+        if self.outlines.len() <= row {
+            self.outlines.resize(row + 1, Outline::default());
         }
-        self.place_of_pod[row] = place_of_pod;
+        self.outlines[row] = outline;
     }
 
     /// Undoes [`Model::link`].
@@ -185,8 +186,8 @@ impl Model {
         if let Some(other) = bearer.and_then(|other| self.pods.get_mut(other)) {
             other.seats.bearer = seats.bearer;
         }
-        if let Some(place) = self.place_of_pod.get_mut(at as usize) {
-            *place = None;
+        if let Some(outline) = self.outlines.get_mut(at as usize) {
+            *outline = Outline::default();
         }
     }
 }

@@ -115,6 +115,8 @@ impl<'v, 'm> Reviews<'v, 'm> {
 struct Tally {
     pods: Vec<u32>,
     touched: Vec<u32>,
+    /// What was counted, kept for its memory.
+    load: Vec<(u32, u32)>,
 }
 
 impl Tally {
@@ -122,6 +124,7 @@ impl Tally {
         Self {
             pods: vec![0; view.budgets.len()],
             touched: Vec::new(),
+            load: Vec::new(),
         }
     }
 
@@ -133,12 +136,14 @@ impl Tally {
         *pods += 1;
     }
 
-    /// Empties it.
-    fn drain(&mut self) -> impl Iterator<Item = (u32, u32)> {
+    /// Empties the counters.
+    fn drain(&mut self) -> &mut Vec<(u32, u32)> {
         let pods = &mut self.pods;
-        self.touched
-            .drain(..)
-            .map(|budget| (budget, std::mem::take(&mut pods[budget as usize])))
+        let counted = self.touched.drain(..);
+        self.load.clear();
+        self.load
+            .extend(counted.map(|budget| (budget, std::mem::take(&mut pods[budget as usize]))));
+        &mut self.load
     }
 }
 
@@ -204,9 +209,8 @@ fn review(view: &View<'_>, policy: &DrainPolicy, rank: u32, tally: &mut Tally) -
             Cover::One(_) | Cover::None => {}
         }
     }
-    let mut load: Vec<(u32, u32)> = Vec::new();
+    let load = tally.drain();
     if close {
-        tally.drain().for_each(drop);
         let drain = look(view, policy, rank);
         review.moves = number(drain.movers.len());
         review.blockers.clone_from(&drain.blockers);
@@ -214,11 +218,9 @@ fn review(view: &View<'_>, policy: &DrainPolicy, rank: u32, tally: &mut Tally) -
         if review.blockers.is_empty() {
             review.drain = drain.into();
         }
-    } else {
-        load.extend(tally.drain());
     }
     let mut spent: Vec<(u32, u32)> = Vec::new();
-    for (budget, pods) in load {
+    for (budget, pods) in load.iter().copied() {
         let allowed = view.budgets[budget as usize].allowed;
         review.covered += pods;
         review.rounds = review.rounds.max(rounds(pods, allowed));
@@ -226,7 +228,7 @@ fn review(view: &View<'_>, policy: &DrainPolicy, rank: u32, tally: &mut Tally) -
             spent.push((budget, pods));
         }
     }
-    spent.sort_unstable_by_key(|(budget, _)| view.budget_key(*budget));
+    spent.sort_unstable_by_key(|(budget, _)| view.budget_rank(*budget));
     let spent = spent
         .into_iter()
         .map(|(budget, pods)| exhausted(view, budget, pods));

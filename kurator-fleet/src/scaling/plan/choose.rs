@@ -6,7 +6,7 @@ use super::{
     Blocker, DrainPolicy,
     candidate::{Reviews, by_name},
     rehearse::rehearse,
-    replay::replay,
+    replay::{Landing, replay},
     settle::Outcome,
     stage::{Preference, Stage},
     view::View,
@@ -130,7 +130,7 @@ pub(super) struct Chosen {
     pub(super) nodes: Vec<usize>,
     pub(super) failed: Map<u32, Vec<Blocker>>,
     /// Where each pod went.
-    pub(super) landing: Map<u32, u32>,
+    pub(super) landing: Landing,
 }
 
 fn greedy(
@@ -181,9 +181,10 @@ fn greedy(
 }
 
 fn record_landing(stage: &Stage<'_, '_>, reviews: &Reviews<'_, '_>, chosen: &mut Chosen) {
+    chosen.landing = Landing::new(stage.view);
     for at in &chosen.nodes {
         for mover in &reviews.drain(*at).movers {
-            chosen.landing.insert(mover.pod, stage.node_of(mover.pod));
+            chosen.landing.set(mover.pod, stage.node_of(mover.pod));
         }
     }
 }
@@ -268,7 +269,7 @@ pub(super) fn no_room(stage: &mut Stage<'_, '_>, pods: &[u32], preference: Prefe
     stuck
         .into_iter()
         .map(|pod| {
-            let requests = &view.model.requests[view.pod(pod).requests];
+            let requests = &view.model.requests[view.outline(pod).requests];
             Blocker::NoRoom {
                 pod: view.pod_name(pod),
                 cpu: requests.cpu,
@@ -283,10 +284,10 @@ pub(super) fn no_room(stage: &mut Stage<'_, '_>, pods: &[u32], preference: Prefe
 pub(super) fn hardest_first(view: &View<'_>, pods: &mut [u32]) {
     let model = view.model;
     let key = |at: u32| {
-        let pod = view.pod(at);
+        let pod = view.outline(at);
         let requests = &model.requests[pod.requests];
         let constraint = &model.constraints[pod.constraint];
-        let bound = !pod.claims.is_empty() || !model.ports[pod.ports].is_empty();
+        let bound = pod.has_claims || pod.has_ports;
         let rules = !model.peers[pod.peers].is_empty();
         let picky = !constraint.selector.is_empty() || constraint.terms.is_some();
         let freedom = u8::from(!bound) + u8::from(!rules) + u8::from(!picky);

@@ -42,7 +42,8 @@ impl Model {
     pub fn budget_state(&self, namespace: &str, name: &str, now: Timestamp) -> Option<BudgetState> {
         let key = (self.symbols.find(namespace)?, name.into());
         let budget = self.budgets.get(*self.budget_ids.get(&key)?)?;
-        Some(state(self, budget, &alive_of_root(self), now.as_second()))
+        let alive = alive_of_root(self);
+        Some(state(self, budget, &alive, now.as_second(), &mut Vec::new()))
     }
 }
 
@@ -51,23 +52,31 @@ pub(super) fn states(model: &Model, now: i64) -> Vec<BudgetState> {
     let rows = model.budgets.iter().last().map_or(0, |(at, _)| at as usize + 1);
     let alive = alive_of_root(model);
     let mut states = vec![BudgetState::default(); rows];
+    let mut roots = Vec::new();
     for (at, budget) in model.budgets.iter() {
-        states[at as usize] = state(model, budget, &alive, now);
+        states[at as usize] = state(model, budget, &alive, now, &mut roots);
     }
     states
 }
 
 /// The controllers whose scale counts for a budget, each once.
 pub(super) fn roots(model: &Model, budget: &BudgetRecord) -> Vec<u32> {
+    let mut roots = Vec::new();
+    find_roots(model, budget, &mut roots);
+    roots
+}
+
+fn find_roots(model: &Model, budget: &BudgetRecord, roots: &mut Vec<u32>) {
+    roots.clear();
     let groups = budget.groups.iter();
-    let mut roots: Vec<u32> = groups
-        .filter_map(|group| model.groups.get(*group as usize))
-        .flat_map(|group| &group.owners)
-        .map(|(owner, _)| model.owners.root(*owner))
-        .collect();
+    roots.extend(
+        groups
+            .filter_map(|group| model.groups.get(*group as usize))
+            .flat_map(|group| &group.owners)
+            .map(|(owner, _)| model.owners.root(*owner)),
+    );
     roots.sort_unstable();
     roots.dedup();
-    roots
 }
 
 /// Pods that count as replicas, by the number of the controller whose scale counts.
@@ -79,7 +88,8 @@ fn alive_of_root(model: &Model) -> Vec<i64> {
     alive
 }
 
-fn state(model: &Model, budget: &BudgetRecord, alive: &[i64], now: i64) -> BudgetState {
+/// `roots` is room to work in.
+fn state(model: &Model, budget: &BudgetRecord, alive: &[i64], now: i64, roots: &mut Vec<u32>) -> BudgetState {
     let mut state = BudgetState::default();
     let (mut selected, mut naked) = (0, false);
     for group in &budget.groups {
@@ -96,8 +106,9 @@ fn state(model: &Model, budget: &BudgetRecord, alive: &[i64], now: i64) -> Budge
     // A budget that asks for nothing is not failed by owners either: the controller does not look at them.
     let by_scale = !matches!(budget.rule, Rule::MinAvailable(Amount::Count(_)) | Rule::Neither);
     if by_scale {
-        for root in roots(model, budget) {
-            match scale_of(model, root, alive[root as usize]) {
+        find_roots(model, budget, roots);
+        for root in roots {
+            match scale_of(model, *root, alive[*root as usize]) {
                 Scale::Known(replicas) => scale += replicas,
                 Scale::Guessed(replicas) => {
                     scale += replicas;

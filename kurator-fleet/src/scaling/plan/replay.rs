@@ -7,10 +7,9 @@ use super::{
     candidate::{Reviews, rounds},
     choose::{Chosen, no_room},
     stage::{Preference, Stage},
-    view::View,
+    view::{NONE, View},
     waves::{Capacity, Item, pack},
 };
-use crate::scaling::model::symbols::Map;
 
 /// How often a node that no longer fits is given a wave of its own before it is dropped.
 const REPAIRS: u32 = 64;
@@ -19,10 +18,30 @@ const REPAIRS: u32 = 64;
 #[derive(Debug)]
 pub(super) struct Played {
     pub(super) waves: Vec<Vec<usize>>,
-    pub(super) landing: Map<u32, u32>,
+    pub(super) landing: Landing,
     /// Waves that were enough before places were looked at.
     pub(super) packed: usize,
     pub(super) load: Load,
+}
+
+/// The rank of the node on which each pod that moves lands, by pod row.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Landing(Vec<u32>);
+
+impl Landing {
+    pub(super) fn new(view: &View<'_>) -> Self {
+        Self(vec![NONE; view.pod_rows()])
+    }
+
+    pub(super) fn get(&self, pod: u32) -> Option<u32> {
+        self.0.get(pod as usize).copied().filter(|rank| *rank != NONE)
+    }
+
+    pub(super) fn set(&mut self, pod: u32, rank: u32) {
+        if let Some(place) = self.0.get_mut(pod as usize) {
+            *place = rank;
+        }
+    }
 }
 
 impl Played {
@@ -30,7 +49,7 @@ impl Played {
     pub(super) fn nothing() -> Self {
         Self {
             waves: Vec::new(),
-            landing: Map::default(),
+            landing: Landing::default(),
             packed: 0,
             load: Load::default(),
         }
@@ -83,7 +102,8 @@ fn wave_rounds(view: &View<'_>, reviews: &Reviews<'_, '_>, wave: &[usize]) -> u3
         .unwrap_or(1)
 }
 
-/// The nodes as items, with budgets numbered in the order of their names: rows depend on the order of arrival.
+/// The nodes as items, with the budgets that keep some apart numbered in the order of their names: rows depend on the
+/// order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct Load {
     pub(super) items: Vec<Item>,
@@ -93,35 +113,38 @@ pub(super) struct Load {
 }
 
 fn load(view: &View<'_>, reviews: &Reviews<'_, '_>, nodes: &[usize], parallel: u32) -> Load {
-    let mut rows: Vec<u32> = nodes
-        .iter()
-        .flat_map(|at| &reviews.drain(*at).load)
-        .map(|(budget, _)| *budget)
-        .collect();
-    rows.sort_unstable();
-    rows.dedup();
-    rows.sort_unstable_by_key(|row| view.budget_key(*row));
-    let number_of: Map<u32, u32> = (0u32..).zip(&rows).map(|(number, row)| (*row, number)).collect();
     let cap = |row: u32| {
         u32::try_from(view.budgets[row as usize].allowed)
             .unwrap_or(u32::MAX)
             .max(1)
     };
-    let items = nodes
-        .iter()
-        .map(|at| {
-            let mut load: Vec<(u32, u32)> = reviews
-                .drain(*at)
-                .load
-                .iter()
-                .filter_map(|(row, pods)| Some((*number_of.get(row)?, (*pods).min(cap(*row)))))
-                .collect();
-            load.sort_unstable();
-            Item { load }
-        })
+    let capped = |at: &usize| {
+        let load = reviews.drain(*at).load.iter();
+        load.map(|(row, pods)| (*row, (*pods).min(cap(*row))))
+    };
+    let mut demand = vec![0u64; view.budgets.len()];
+    for (row, pods) in nodes.iter().flat_map(capped) {
+        demand[row as usize] += u64::from(pods);
+    }
+    // Where everybody fits into one wave, nobody has to be kept apart.
+    let mut rows: Vec<u32> = (0..)
+        .zip(&demand)
+        .filter(|(row, demand)| **demand > u64::from(cap(*row)))
+        .map(|(row, _)| row)
         .collect();
+    rows.sort_unstable_by_key(|row| view.budget_rank(*row));
+    let mut number_of = vec![NONE; view.budgets.len()];
+    for (number, row) in (0u32..).zip(&rows) {
+        number_of[*row as usize] = number;
+    }
+    let items = nodes.iter().map(|at| {
+        let numbered = capped(at).map(|(row, pods)| (number_of[row as usize], pods));
+        let mut load: Vec<(u32, u32)> = numbered.filter(|(number, _)| *number != NONE).collect();
+        load.sort_unstable();
+        Item { load }
+    });
     Load {
-        items,
+        items: items.collect(),
         capacity: Capacity {
             parallel: parallel.max(1),
             allowed: rows.iter().map(|row| cap(*row)).collect(),
@@ -153,7 +176,7 @@ pub(super) fn replay(
     'again: loop {
         stage.undo_to(0);
         nodes.iter().for_each(|at| stage.cordon(reviews.rank(*at), true));
-        let mut landing = Map::default();
+        let mut landing = Landing::new(view);
         for number in 0..waves.len() {
             let wave = waves[number].clone();
             for at in &wave {
@@ -162,12 +185,12 @@ pub(super) fn replay(
             for at in &wave {
                 let pods = &reviews.drain(*at).hardest;
                 for (done, pod) in pods.iter().enumerate() {
-                    let wish = chosen.landing.get(pod).copied();
+                    let wish = chosen.landing.get(*pod);
                     let place = stage
                         .place(*pod, Preference::Spread, wish)
                         .or_else(|| stage.place(*pod, Preference::Pack, None));
                     if let Some(rank) = place {
-                        landing.insert(*pod, rank);
+                        landing.set(*pod, rank);
                         continue;
                     }
                     if wave.len() > 1 && repairs > 0 {

@@ -7,7 +7,7 @@ use super::{
     ScaleDownPlan, Skipped, StayReason, Surge, Wave,
     candidate::{Drain, Reviews, Stays, rounds},
     choose::number,
-    replay::{Load, Played},
+    replay::{Landing, Load, Played},
     view::View,
     waves::{By, lower_bound},
 };
@@ -132,7 +132,9 @@ impl<'v, 'm> Outcome<'v, 'm> {
         if found < asked {
             notes.push(Note::Fewer { asked, found });
         }
-        for (budget, _) in &budgets {
+        let mut by_name: Vec<u32> = budgets.iter().map(|(budget, _)| *budget).collect();
+        by_name.sort_unstable_by_key(|budget| view.budget_rank(*budget));
+        for budget in &by_name {
             let status = view
                 .model
                 .budgets
@@ -227,7 +229,7 @@ fn bound(
         })
         .max_by(|a, b| {
             a.0.cmp(&b.0)
-                .then_with(|| view.budget_key(b.1).cmp(&view.budget_key(a.1)))
+                .then_with(|| view.budget_rank(b.1).cmp(&view.budget_rank(a.1)))
         });
     let rounds = critical.map_or(u32::from(!nodes.is_empty()), |(rounds, ..)| rounds);
     LowerBound {
@@ -255,26 +257,29 @@ fn bound(
     }
 }
 
-fn node_drain(view: &View<'_>, rank: u32, drain: &Drain, landing: &Map<u32, u32>) -> NodeDrain {
+fn node_drain(view: &View<'_>, rank: u32, drain: &Drain, landing: &Landing) -> NodeDrain {
     // They come by name, and stay so within one place of the order.
     let mut movers = drain.movers.clone();
     movers.sort_by_key(|mover| mover.order);
-    let mut taken: Map<u32, u32> = Map::default();
+    let mut taken: Vec<(u32, u32)> = drain.load.iter().map(|(budget, _)| (*budget, 0)).collect();
     let moves = movers
         .iter()
         .map(|mover| {
             let pod = view.pod(mover.pod);
             let round = mover.budget.map_or(1, |budget| {
-                let taken = taken.entry(budget).or_insert(0);
-                *taken += 1;
-                rounds(*taken, view.budgets[budget as usize].allowed)
+                let at = taken.binary_search_by_key(&budget, |(own, _)| *own);
+                let taken = at.ok().and_then(|at| taken.get_mut(at)).map_or(1, |(_, taken)| {
+                    *taken += 1;
+                    *taken
+                });
+                rounds(taken, view.budgets[budget as usize].allowed)
             });
             PodMove {
                 pod: view.pod_name(mover.pod),
-                uid: pod.uid.to_string(),
+                uid: str::to_owned(&pod.uid),
                 to: landing
-                    .get(&mover.pod)
-                    .map_or("", |rank| view.node_name(*rank))
+                    .get(mover.pod)
+                    .map_or("", |rank| view.node_name(rank))
                     .to_owned(),
                 order: mover.order,
                 round,
@@ -288,7 +293,7 @@ fn node_drain(view: &View<'_>, rank: u32, drain: &Drain, landing: &Map<u32, u32>
         .iter()
         .map(|(pod, stays)| PodStay {
             pod: view.pod_name(*pod),
-            uid: view.pod(*pod).uid.to_string(),
+            uid: str::to_owned(&view.pod(*pod).uid),
             why: match stays {
                 Stays::DaemonSet => StayReason::DaemonSet,
                 Stays::Finished => StayReason::Finished,

@@ -5,6 +5,7 @@ use crate::scaling::model::{
     Model,
     budget::Rule,
     node::NodeRecord,
+    outline::Outline,
     place::Place,
     pod::{Class, Phase, PodRecord},
     symbols::{Map, id},
@@ -33,8 +34,12 @@ pub(super) struct View<'m> {
     /// Rank of each place, [`NONE`] if it has no node.
     rank_of_place: Vec<u32>,
     pub(super) budgets: Vec<BudgetState>,
+    /// Place of each budget row in the order of namespace and name.
+    budget_ranks: Vec<u32>,
     /// By group.
     covers: Vec<Cover>,
+    /// By group: whether some pod may want none of its pods beside it.
+    shunned: Vec<bool>,
 }
 
 impl<'m> View<'m> {
@@ -49,13 +54,20 @@ impl<'m> View<'m> {
             [budget] => Cover::One(budget),
             _ => Cover::Several,
         });
+        let budgets = states(model, now);
+        let mut budget_ranks = vec![NONE; budgets.len()];
+        for (rank, row) in (0u32..).zip(model.budgets_by_name.values()) {
+            budget_ranks[*row as usize] = rank;
+        }
         Self {
             model,
             now,
             places,
             rank_of_place,
-            budgets: states(model, now),
+            budgets,
+            budget_ranks,
             covers: covers.collect(),
+            shunned: model.groups.iter().map(|group| group.shunned).collect(),
         }
     }
 
@@ -136,14 +148,22 @@ impl<'m> View<'m> {
         }
     }
 
+    /// The part of a pod that is asked for all the time.
+    pub(super) fn outline(&self, at: u32) -> &'m Outline {
+        match self.model.outlines.get(at as usize) {
+            Some(outline) => outline,
+            None => unreachable!("rows come from the view"),
+        }
+    }
+
     /// How many pod rows there are, free ones included.
     pub(super) fn pod_rows(&self) -> usize {
-        self.model.place_of_pod.len()
+        self.model.outlines.len()
     }
 
     /// The rank of the node a pod is on in the model; [`NONE`] if it is on none.
     pub(super) fn home(&self, pod: u32) -> u32 {
-        let place = self.model.place_of_pod.get(pod as usize).copied().flatten();
+        let place = self.model.outlines.get(pod as usize).and_then(|pod| pod.place);
         place.map_or(NONE, |place| self.rank_of_place[place as usize])
     }
 
@@ -193,7 +213,7 @@ impl<'m> View<'m> {
         let pod = self.pod(at);
         super::ObjectName {
             namespace: self.model.symbols[pod.namespace].to_owned(),
-            name: pod.name.to_string(),
+            name: str::to_owned(&pod.name),
         }
     }
 
@@ -210,6 +230,16 @@ impl<'m> View<'m> {
         self.model.budgets.get(at).map_or(("", ""), |budget| {
             (&self.model.symbols[budget.namespace], &*budget.name)
         })
+    }
+
+    /// Where a budget row is in the order of namespace and name.
+    pub(super) fn budget_rank(&self, at: u32) -> u32 {
+        self.budget_ranks.get(at as usize).copied().unwrap_or(NONE)
+    }
+
+    /// Whether no rule between pods binds this one.
+    pub(super) fn is_unbound(&self, pod: &Outline) -> bool {
+        self.model.peers[pod.peers].is_empty() && self.shunned.get(pod.group as usize) == Some(&false)
     }
 
     /// Which budgets select the pods of a group.

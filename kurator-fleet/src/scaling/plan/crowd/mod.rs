@@ -53,6 +53,8 @@ pub(super) struct Crowd<'v, 'm> {
     columns: Vec<Vec<Option<Sym>>>,
     column_ids: Map<Sym, u32>,
     tracks: Vec<Track>,
+    /// Whether a track counts the pods of a group: most are counted by none.
+    tracked: Vec<bool>,
     /// Tracks that count the pods of a group.
     tracks_of_group: Vec<Vec<u32>>,
     /// Tracks that count the pods of a template, because they hold an anti-affinity term.
@@ -78,6 +80,7 @@ impl<'v, 'm> Crowd<'v, 'm> {
             columns: Vec::new(),
             column_ids: Map::default(),
             tracks: Vec::new(),
+            tracked: vec![false; view.model.groups.len()],
             tracks_of_group: vec![Vec::new(); view.model.groups.len()],
             tracks_of_peers: vec![Vec::new(); templates],
             holder_tracks: Map::default(),
@@ -102,16 +105,20 @@ impl<'v, 'm> Crowd<'v, 'm> {
     }
 
     fn change(&mut self, pod: u32, rank: u32, change: i64) {
-        let record = self.view.pod(pod);
-        let of_group = &self.tracks_of_group[record.group as usize];
-        let of_peers = &self.tracks_of_peers[record.peers as usize];
-        if self.gone[rank as usize] || !record.holds_room() {
+        let outline = self.view.outline(pod);
+        let of_group: &[u32] = if self.tracked[outline.group as usize] {
+            &self.tracks_of_group[outline.group as usize]
+        } else {
+            &[]
+        };
+        let of_peers = &self.tracks_of_peers[outline.peers as usize];
+        if of_group.is_empty() && of_peers.is_empty() || self.gone[rank as usize] || !outline.holds_room {
             return;
         }
         for track in of_group.iter().chain(of_peers) {
             let track = &mut self.tracks[*track as usize];
             if let Some(domains) = track.domains
-                && (record.terminating || !self.domains[domains as usize].eligible[rank as usize])
+                && (outline.terminating || !self.domains[domains as usize].eligible[rank as usize])
             {
                 continue;
             }
@@ -131,7 +138,7 @@ impl<'v, 'm> Crowd<'v, 'm> {
             here.iter().for_each(|pod| self.remove(*pod, rank));
         }
         self.gone[rank as usize] = gone;
-        self.refresh(rank, &[]);
+        self.refresh(rank, Vec::new);
         if !gone {
             here.iter().for_each(|pod| self.add(*pod, rank));
         }
@@ -139,19 +146,19 @@ impl<'v, 'm> Crowd<'v, 'm> {
 
     pub(super) fn set_cordoned(&mut self, rank: u32, cordoned: bool, here: impl Fn() -> Vec<u32>) {
         self.cordoned[rank as usize] = cordoned;
-        if !self.domains.is_empty() {
-            self.refresh(rank, &here());
-        }
+        self.refresh(rank, here);
     }
 
     /// Works out anew in which domain sets a node is; `here` are the pods whose counting depends on it.
-    fn refresh(&mut self, rank: u32, here: &[u32]) {
+    fn refresh(&mut self, rank: u32, here: impl Fn() -> Vec<u32>) {
+        let mut pods: Option<Vec<u32>> = None;
         for at in 0..id(self.domains.len()) {
             let before = self.domains[at as usize].eligible[rank as usize];
             let after = self.is_eligible(&self.domains[at as usize].rule, rank);
             if before == after {
                 continue;
             }
+            let here = pods.get_or_insert_with(&here);
             if before {
                 self.recount(at, rank, here, -1);
             }
@@ -168,11 +175,11 @@ impl<'v, 'm> Crowd<'v, 'm> {
 
     fn recount(&mut self, domains: u32, rank: u32, here: &[u32], change: i64) {
         for pod in here {
-            let record = self.view.pod(*pod);
-            if record.terminating || !record.holds_room() {
+            let outline = self.view.outline(*pod);
+            if outline.terminating || !outline.holds_room {
                 continue;
             }
-            for track in &self.tracks_of_group[record.group as usize] {
+            for track in &self.tracks_of_group[outline.group as usize] {
                 let track = &mut self.tracks[*track as usize];
                 if track.domains == Some(domains)
                     && let Some(domain) = self.columns[track.column as usize][rank as usize]
@@ -251,12 +258,12 @@ impl<'v, 'm> Crowd<'v, 'm> {
         let mut found: Vec<Sym> = Vec::new();
         for pod in pods {
             let rank = at.of(self.view, pod);
-            let record = self.view.pod(pod);
-            if rank == NONE || self.gone[rank as usize] || !record.holds_room() {
+            let outline = self.view.outline(pod);
+            if rank == NONE || self.gone[rank as usize] || !outline.holds_room {
                 continue;
             }
             if let Some(domains) = domains
-                && (record.terminating || !self.domains[domains as usize].eligible[rank as usize])
+                && (outline.terminating || !self.domains[domains as usize].eligible[rank as usize])
             {
                 continue;
             }
@@ -279,6 +286,7 @@ impl<'v, 'm> Crowd<'v, 'm> {
             .copied();
         let track = self.make_track(key, domains, pods, at);
         for group in groups {
+            self.tracked[*group as usize] = true;
             self.tracks_of_group[*group as usize].push(track);
         }
         track

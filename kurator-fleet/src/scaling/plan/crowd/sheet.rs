@@ -39,8 +39,11 @@ pub(in super::super) enum Breach {
 impl Crowd<'_, '_> {
     /// The sheet for a pod that is about to be placed, brought up to date; `None` if no other pod binds it.
     pub(in super::super) fn sheet(&mut self, pod: u32, at: &Positions) -> Option<u32> {
-        let record = self.view.pod(pod);
-        let key = (record.group, record.peers, record.constraint);
+        let outline = self.view.outline(pod);
+        if self.view.is_unbound(outline) {
+            return None;
+        }
+        let key = (outline.group, outline.peers, outline.constraint);
         let sheet = match self.sheet_ids.get(&key) {
             Some(sheet) => *sheet,
             None => {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Breach, Stage};
 use crate::scaling::model::{
+    outline::Outline,
     pod::PodRecord,
     resources::Resources,
     symbols::{Sym, id},
@@ -29,9 +30,9 @@ pub(super) enum Refusal {
 /// A pod that looks for a place, with what decides about it at hand.
 #[derive(Clone, Copy)]
 pub(super) struct Seeker<'m> {
-    record: &'m PodRecord,
+    pod: u32,
+    outline: &'m Outline,
     requests: &'m Resources,
-    has_ports: bool,
     sheet: Option<u32>,
     /// Number of the memory of nodes that suit it; `None` if only taints matter.
     suits: Option<u32>,
@@ -39,18 +40,18 @@ pub(super) struct Seeker<'m> {
 
 impl<'m> Stage<'_, 'm> {
     pub(super) fn seeker(&mut self, pod: u32) -> Seeker<'m> {
-        let record = self.view.pod(pod);
+        let outline = self.view.outline(pod);
         let model = self.view.model;
-        let suits = (!model.constraints[record.constraint].is_free()).then(|| {
-            *self.suits_ids.entry(record.constraint).or_insert_with(|| {
+        let suits = (!model.constraints[outline.constraint].is_free()).then(|| {
+            *self.suits_ids.entry(outline.constraint).or_insert_with(|| {
                 self.suits.push(vec![0; self.view.len()]);
                 id(self.suits.len() - 1)
             })
         });
         Seeker {
-            record,
-            requests: &model.requests[record.requests],
-            has_ports: !model.ports[record.ports].is_empty(),
+            pod,
+            outline,
+            requests: &model.requests[outline.requests],
             sheet: self.crowd.sheet(pod, &self.at),
             suits,
         }
@@ -93,10 +94,10 @@ impl<'m> Stage<'_, 'm> {
         if let Some(refusal) = self.suits(seeker, rank) {
             return Some(refusal);
         }
-        if !seeker.record.claims.is_empty() && !self.volumes_fit(seeker.record, rank) {
+        if seeker.outline.has_claims && !self.volumes_fit(self.view.pod(seeker.pod), rank) {
             return Some(Refusal::Volume);
         }
-        if seeker.has_ports && !self.ports_fit(seeker.record, rank) {
+        if seeker.outline.has_ports && !self.ports_fit(self.view.pod(seeker.pod), rank) {
             return Some(Refusal::HostPort);
         }
         match self.crowd.breach(seeker.sheet?, rank)? {
@@ -106,9 +107,12 @@ impl<'m> Stage<'_, 'm> {
     }
 
     fn suits(&mut self, seeker: Seeker<'m>, rank: u32) -> Option<Refusal> {
+        if seeker.suits.is_none() && !self.tainted[rank as usize] {
+            return None;
+        }
         let model = self.view.model;
         let node = self.view.node(rank);
-        let rules = &model.constraints[seeker.record.constraint];
+        let rules = &model.constraints[seeker.outline.constraint];
         let Some(memo) = seeker.suits.and_then(|at| self.suits.get_mut(at as usize)) else {
             return (!rules.tolerates_all(&node.taints)).then_some(Refusal::Taint);
         };

@@ -6,7 +6,7 @@ mod room;
 
 pub(super) use self::{find::Preference, room::utilisation};
 
-use self::room::{Room, key, load, reversed};
+use self::room::{Room, key, reversed};
 use super::{
     crowd::{Breach, Crowd, Positions},
     ladder::{Climb, Ladder},
@@ -38,6 +38,7 @@ pub(super) struct Stage<'v, 'm> {
     fullest: Option<Ladder>,
     climb: Climb,
     open: Vec<bool>,
+    tainted: Vec<bool>,
     cordoned: Vec<bool>,
     gone: Vec<bool>,
     at: Positions,
@@ -60,9 +61,7 @@ impl<'v, 'm> Stage<'v, 'm> {
             node.ready == Ready::Yes && !node.unschedulable && !node.deleting && !node.delegated_heartbeat
         };
         let open: Vec<bool> = view.ranks().map(|rank| takes_pods(view.node(rank))).collect();
-        let loads: Vec<u32> = (view.ranks().zip(&rooms))
-            .map(|(rank, room)| load(&view.node(rank).allocatable, room))
-            .collect();
+        let loads: Vec<u32> = rooms.iter().map(Room::load).collect();
         let keys = (0..view.len()).map(|place| open[place].then(|| key(loads[place], id(place))));
         Self {
             view,
@@ -72,6 +71,10 @@ impl<'v, 'm> Stage<'v, 'm> {
             rooms,
             loads,
             open,
+            tainted: view
+                .ranks()
+                .map(|rank| !view.node(rank).taints.is_empty())
+                .collect(),
             cordoned: vec![false; view.len()],
             gone: vec![false; view.len()],
             at: Positions::new(view),
@@ -94,7 +97,7 @@ impl<'v, 'm> Stage<'v, 'm> {
         if !takes && self.emptiest.key(rank).is_none() {
             return;
         }
-        self.loads[place] = load(&self.view.node(rank).allocatable, &self.rooms[place]);
+        self.loads[place] = self.rooms[place].load();
         let key = takes.then(|| key(self.loads[place], rank));
         self.emptiest.set(rank, key);
         if let Some(fullest) = &mut self.fullest {
@@ -119,8 +122,7 @@ impl<'v, 'm> Stage<'v, 'm> {
     }
 
     fn relocate(&mut self, pod: u32, from: u32, to: u32) {
-        let record = self.view.pod(pod);
-        let requests = &self.view.model.requests[record.requests];
+        let requests = &self.view.model.requests[self.view.outline(pod).requests];
         let home = self.view.home(pod);
         if from != NONE {
             self.crowd.remove(pod, from);

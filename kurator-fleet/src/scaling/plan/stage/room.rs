@@ -5,6 +5,8 @@ use crate::scaling::model::{place::Used, resources::Resources, symbols::Sym};
 /// What is left on a node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Room {
+    /// CPU and memory of the node when it is empty.
+    all: (i64, i64),
     pub(super) cpu: i64,
     pub(super) memory: i64,
     pub(super) storage: i64,
@@ -16,6 +18,7 @@ impl Room {
     pub(super) fn new(all: &Resources, used: &Used) -> Self {
         let taken = |name: &Sym| used.extended.iter().find(|(own, _)| own == name);
         Self {
+            all: (all.cpu, all.memory),
             cpu: all.cpu - used.cpu,
             memory: all.memory - used.memory,
             storage: all.storage - used.storage,
@@ -39,10 +42,12 @@ impl Room {
             }
         }
     }
-}
 
-pub(super) fn load(all: &Resources, left: &Room) -> u32 {
-    utilisation(all.cpu, all.cpu - left.cpu).saturating_add(utilisation(all.memory, all.memory - left.memory))
+    /// Millionths of CPU and of memory in use, added.
+    pub(super) fn load(&self) -> u32 {
+        let (cpu, memory) = self.all;
+        utilisation(cpu, cpu - self.cpu).saturating_add(utilisation(memory, memory - self.memory))
+    }
 }
 
 /// Orders nodes by load, then by name.
