@@ -201,7 +201,10 @@ fn typed<T: DeserializeOwned>(kind: &str, mut value: Value, at: &str) -> Result<
         (None, Some(name)) => format!("{kind} {name}"),
         (_, None) => format!("{kind} at {at}"),
     };
-    amounts_as_text(&mut value);
+    // What a driver can attach is a count.
+    if kind != "CSINode" {
+        amounts_as_text(&mut value);
+    }
     if let Value::Object(fields) = &mut value {
         // The items of a typed list have neither, and the decoder of the API types does not miss them.
         fields.remove("kind");
@@ -364,6 +367,21 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_driver_can_attach_is_a_number() {
+        let drivers = json!([{"name": "ebs", "nodeID": "i-1", "allocatable": {"count": 2}}]);
+        let csi = json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": "a"},
+            "spec": {"drivers": drivers}});
+        let model = Model::from_json(list(json!([node("a"), csi])).to_string().as_bytes()).unwrap();
+        let limits: Vec<i64> = model
+            .attach_limits
+            .values()
+            .flatten()
+            .map(|(_, count)| *count)
+            .collect();
+        assert_eq!(limits, [2]);
     }
 
     #[test]
