@@ -12,11 +12,16 @@ pub(crate) struct Labels(pub(crate) Box<[(Sym, Sym)]>);
 
 impl Labels {
     pub(crate) fn new(labels: Option<&BTreeMap<String, String>>, symbols: &mut Symbols) -> Self {
-        let mut pairs: Vec<_> = labels
-            .into_iter()
-            .flatten()
-            .map(|(key, value)| (symbols.intern(key), symbols.intern(value)))
-            .collect();
+        let Some(labels) = labels else {
+            return Self::default();
+        };
+        // Of the exact size, so that it is not copied once more.
+        let mut pairs = Vec::with_capacity(labels.len());
+        pairs.extend(
+            labels
+                .iter()
+                .map(|(key, value)| (symbols.intern(key), symbols.intern(value))),
+        );
         pairs.sort_unstable();
         Self(pairs.into_boxed_slice())
     }

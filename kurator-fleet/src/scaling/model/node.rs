@@ -132,7 +132,8 @@ impl NodeRecord {
             name: symbols.intern(name),
             labels: Labels::new(labels, symbols),
             allocatable: {
-                let mut all = Resources::new(allocatable, "status.allocatable", &object, symbols)?;
+                let mut all =
+                    Resources::new(allocatable, &|| "status.allocatable".to_owned(), &object, symbols)?;
                 if allocatable.is_none_or(|all| !all.contains_key("pods")) {
                     all.pods = PODS;
                 }

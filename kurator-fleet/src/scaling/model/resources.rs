@@ -33,7 +33,7 @@ impl Resources {
     /// [`ModelError`] naming the object and the resource.
     pub(crate) fn new(
         list: Option<&List>,
-        field: &str,
+        field: &impl Fn() -> String,
         object: &impl Fn() -> String,
         symbols: &mut Symbols,
     ) -> Result<Self, ModelError> {
@@ -109,7 +109,7 @@ impl Resources {
                 .as_ref()
                 .and_then(|resources| resources.requests.as_ref());
             if requests.is_some() {
-                let field = format!("requests of container {}", container.name);
+                let field = || format!("requests of container {}", container.name);
                 running.add(&Self::new(requests, &field, object, symbols)?);
             }
         }
@@ -120,7 +120,7 @@ impl Resources {
                 .resources
                 .as_ref()
                 .and_then(|resources| resources.requests.as_ref());
-            let field = format!("requests of init container {}", container.name);
+            let field = || format!("requests of init container {}", container.name);
             let own = Self::new(requests, &field, object, symbols)?;
             if container.restart_policy.as_deref() == Some("Always") {
                 running.add(&own);
@@ -138,7 +138,12 @@ impl Resources {
             .as_ref()
             .and_then(|resources| resources.requests.as_ref())
         {
-            let pod = Self::new(Some(requests), "requests of the pod", object, symbols)?;
+            let pod = Self::new(
+                Some(requests),
+                &|| "requests of the pod".to_owned(),
+                object,
+                symbols,
+            )?;
             for name in requests.keys() {
                 match name.as_str() {
                     "cpu" => running.cpu = pod.cpu,
@@ -148,7 +153,12 @@ impl Resources {
             }
         }
         if spec.overhead.is_some() {
-            running.add(&Self::new(spec.overhead.as_ref(), "overhead", object, symbols)?);
+            running.add(&Self::new(
+                spec.overhead.as_ref(),
+                &|| "overhead".to_owned(),
+                object,
+                symbols,
+            )?);
         }
         running.pods = 1;
         Ok(running)
@@ -158,12 +168,12 @@ impl Resources {
 fn amount(
     name: &str,
     quantity: &WireQuantity,
-    field: &str,
+    field: &impl Fn() -> String,
     object: &impl Fn() -> String,
 ) -> Result<i64, ModelError> {
     let parsed: Quantity = quantity.0.parse().map_err(|source| ModelError::Quantity {
         object: object(),
-        field: format!("{name} in {field}"),
+        field: format!("{name} in {}", field()),
         source: Box::new(source),
     })?;
     let value = if name == "cpu" {
@@ -174,7 +184,7 @@ fn amount(
     if parsed.is_negative() || value > ABSURD {
         return Err(ModelError::OutOfRange {
             object: object(),
-            field: format!("{name} in {field}"),
+            field: format!("{name} in {}", field()),
             value: quantity.0.clone(),
             range: "0 to 2^53 (millicores for cpu, bytes or pieces for the rest)",
         });

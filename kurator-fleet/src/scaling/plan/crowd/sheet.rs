@@ -55,9 +55,9 @@ impl Crowd<'_, '_> {
                 sheet
             }
         };
-        let (tracks, domains) = (&self.tracks, &self.domains);
+        let (tracks, domains) = (&mut self.tracks, &self.domains);
         for (spread, _) in &mut self.sheets.get_mut(sheet? as usize)?.spread {
-            let counts = &tracks[spread.track as usize].counts;
+            let counts = &mut tracks[spread.track as usize].counts;
             let nodes = domains[spread.domains as usize].nodes.len();
             let too_few = i64::try_from(nodes).is_ok_and(|nodes| nodes < spread.min_domains);
             spread.fewest = if too_few || counts.len() < nodes {
