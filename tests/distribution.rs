@@ -156,6 +156,11 @@ async fn edits_of_template_policy_and_override_are_followed_and_drift_is_set_bac
             it.is_some_and(|it| it.uid() != uid)
         })
         .await;
+    fleet
+        .status("storefront", "drift was set back", |_| {
+            fleet.counts.sum("objects_drifted") >= 2.0
+        })
+        .await;
     // A cluster that leaves the policy is cleaned, and its share goes to who stays.
     edit(
         &fleet.policy_api(),

@@ -10,16 +10,17 @@ use std::{
 };
 
 use futures::{StreamExt, future::join_all};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Node};
 use kube::{
-    Api,
+    Api, ResourceExt,
+    api::ListParams,
     runtime::{WatchStreamExt, watcher},
 };
 use kurator::{
     fleet::api::AttachedCluster,
     policy::api::{DistributionPolicy, FailoverCause},
 };
-use kurator_envtest::{Controllers, Cut, Member, MemberSpec, Nodes};
+use kurator_envtest::{Controllers, Cut, Member, MemberSpec, Nodes, Part};
 use serde_json::{Value, json};
 use storefront::{DR, PROD, Storefront, condition, create, deployment, deployments, edit};
 use tokio::task::JoinHandle;
@@ -183,16 +184,18 @@ async fn an_application_leaves_and_comes_home_without_a_replica_too_few() {
 
     // Lost altogether: replaced elsewhere, and taken out when it is back.
     fleet.member(PROD).link().cut(Cut::Reset);
-    ready_in(&fleet, DR, 10).await;
+    ready_in(&fleet, DR, "storefront", 10).await;
     fleet.member(PROD).link().heal();
     ready(&fleet, "web", &[(PROD, 5), (DR, 5)]).await;
 }
 
-async fn ready_in(fleet: &Storefront, cluster: &str, replicas: i32) {
+async fn ready_in(fleet: &Storefront, cluster: &str, name: &str, replicas: i32) {
     let what = format!("{replicas} ready");
     fleet
-        .deployment(cluster, "storefront", &what, |it| {
-            it.and_then(|it| it.status.as_ref()?.ready_replicas) == Some(replicas)
+        .deployment(cluster, name, &what, |it| {
+            it.and_then(|it| it.status.as_ref())
+                .map_or(0, |it| it.ready_replicas.unwrap_or(0))
+                == replicas
         })
         .await;
 }
@@ -241,4 +244,67 @@ async fn a_burst_of_failovers_fits_the_room_there_is() {
     ready(&fleet, "burst", &[(TEN, 10), (FIVE, 5)]).await;
     let names: Vec<String> = (0..15).map(|number| format!("app-{number:02}")).collect();
     join_all(names.iter().map(|name| fleet.gone(HOME, name))).await;
+    assert_eq!(fleet.counts.sum("evictions"), 15.0);
+    assert_eq!(fleet.counts.sum("objects_drifted"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_on_an_edge_node_that_is_cut_off_on_purpose_are_presumed_to_run() {
+    let edge =
+        member(PROD, Nodes::new(2)).with_flag(Part::ControllerManager, "--node-monitor-grace-period=4s");
+    let mut fleet = Storefront::of([edge, member(DR, Nodes::new(2))]).await;
+    fleet.run();
+    for name in [PROD, DR] {
+        let nodes: Api<Node> = Api::all(fleet.member(name).direct_client().unwrap());
+        let [edge, cloud]: [Node; 2] = nodes
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .try_into()
+            .unwrap();
+        let autonomous = json!({ "node.beta.openyurt.io/autonomy": "true" });
+        let edge_node = json!({ "metadata": { "labels": { "place": "edge" }, "annotations": autonomous } });
+        edit(&nodes, &edge.name_any(), edge_node).await;
+        edit(
+            &nodes,
+            &cloud.name_any(),
+            json!({ "metadata": { "labels": { "place": "cloud" } } }),
+        )
+        .await;
+    }
+    let templates: Api<Deployment> = Api::namespaced(fleet.hub.clone(), "default");
+    for place in ["edge", "cloud"] {
+        let mut object = deployment(place, 4);
+        object["spec"]["template"]["spec"]["nodeSelector"] = json!({ "place": place });
+        let _: Deployment = create(&templates, object).await;
+        let policy = json!({
+            "metadata": { "name": place },
+            "spec": {
+                "resourceSelectors": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": place }],
+                "placement": { "replicaScheduling": { "replicaDivisionPreference": "Weighted" } },
+                "failover": { "application": { "tolerationSeconds": 1 } },
+            },
+        });
+        let _: DistributionPolicy = create(&fleet.policy_api(), policy).await;
+    }
+    ready(&fleet, "edge", &[(PROD, 2), (DR, 2)]).await;
+    ready(&fleet, "cloud", &[(PROD, 2), (DR, 2)]).await;
+
+    // Nobody hears of its nodes any more, and its pods are no longer ready for its API server.
+    fleet.member(PROD).pause(Part::Kwok).unwrap();
+    ready_in(&fleet, PROD, "edge", 0).await;
+    let status = fleet
+        .status("edge", "two presumed to run, and nothing wrong", |it| {
+            let prod = storefront::entry(it, PROD).cloned().unwrap_or_default();
+            (prod.ready_replicas, prod.presumed_replicas) == (0, 2) && prod.reason == "Applied"
+        })
+        .await;
+    assert_eq!(status.totals.unwrap().presumed_replicas, 2);
+    // What is not autonomous is replaced, and by then so would be the other.
+    ready_in(&fleet, DR, "cloud", 4).await;
+    fleet.gone(PROD, "cloud").await;
+    let status = fleet.policy_api().get("edge").await.unwrap().status.unwrap();
+    assert_eq!(status.failovers, []);
+    assert_eq!(fleet.replicas(DR, "edge", 2).await.name_any(), "edge");
 }

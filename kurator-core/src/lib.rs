@@ -155,6 +155,7 @@
 pub mod apply;
 pub mod clock;
 pub mod condition;
+pub mod counters;
 pub mod health;
 pub mod memory;
 pub mod names;

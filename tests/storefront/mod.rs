@@ -28,7 +28,7 @@ use kurator::{
     },
     policy::{
         api::{ClusterDistribution, DistributionPolicy, DistributionPolicyStatus},
-        controller::{Distribution, Settings},
+        controller::{Distribution, DistributionCounts, Settings},
     },
 };
 use kurator_envtest::{Controllers, Fleet, Member, MemberSpec, Nodes, Part};
@@ -46,6 +46,8 @@ pub(crate) struct Storefront {
     pub(crate) hub: Client,
     /// The hub as the controller sees it.
     pub(crate) seen: Client,
+    /// What the controllers that ran have counted.
+    pub(crate) counts: DistributionCounts,
     controller: Option<JoinHandle<()>>,
 }
 
@@ -144,6 +146,7 @@ impl Storefront {
             seen: client.clone(),
             hub: client,
             fleet,
+            counts: DistributionCounts::default(),
             controller: None,
         };
         for member in this
@@ -193,7 +196,9 @@ impl Storefront {
     pub(crate) fn run_with(&mut self, set: impl FnOnce(&mut Settings)) {
         let mut settings = settings();
         set(&mut settings);
-        let controller = distribution(&self.seen, None).with_settings(settings);
+        let controller = distribution(&self.seen, None)
+            .with_settings(settings)
+            .with_metrics(self.counts.clone());
         self.controller = Some(tokio::spawn(async move {
             controller.run(std::future::pending()).await.unwrap();
         }));

@@ -14,6 +14,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
+use super::cut_off::{CutOffPod, OFFLINE, cut_off, cut_off_since, is_about_autonomy};
 use super::each::on_each;
 use super::engaged::EngagedMember;
 use super::members::Members;
@@ -122,6 +123,21 @@ impl Facts {
         }
         view = view.with_observed_nodes(nodes.iter().map(AsRef::as_ref), pods.iter().map(AsRef::as_ref))?;
         Ok(Some(view))
+    }
+
+    /// The replicas on nodes of a member that cannot be reached, while the member itself can: nobody knows whether they
+    /// run. Nothing while nodes and pods are not known.
+    #[must_use]
+    pub fn cut_off(&self, name: &ClusterName) -> Vec<CutOffPod> {
+        let Some(fact) = self.known.lock().get(name).cloned() else {
+            return Vec::new();
+        };
+        let nodes = fact.nodes.state();
+        if nodes.iter().all(|node| cut_off_since(node).is_none()) {
+            return Vec::new();
+        }
+        let pods = fact.pods.state();
+        cut_off(nodes.iter().map(AsRef::as_ref), pods.iter().map(AsRef::as_ref))
     }
 
     /// How many replicas of each workload a member shows, counted in the pods that its view is made of; without those
@@ -268,7 +284,7 @@ async fn served(client: Client) -> Result<(String, ApiSet), kube::Error> {
 /// Drops what no view is made of; a node's image list alone is tens of kilobytes.
 fn trim_node(node: &mut Node) {
     node.managed_fields_mut().clear();
-    node.annotations_mut().clear();
+    node.annotations_mut().retain(|key, _| is_about_autonomy(key));
     if let Some(status) = &mut node.status {
         status.images = None;
         status.volumes_attached = None;
@@ -280,7 +296,8 @@ fn trim_node(node: &mut Node) {
 fn trim_pod(pod: &mut Pod) {
     pod.managed_fields_mut().clear();
     pod.annotations_mut().clear();
-    pod.labels_mut().retain(|key, _| key == TEMPLATE_HASH);
+    pod.labels_mut()
+        .retain(|key, _| key == TEMPLATE_HASH || key == OFFLINE);
     if let Some(spec) = &mut pod.spec {
         spec.volumes = None;
         spec.affinity = None;

@@ -32,6 +32,7 @@
 //! ```
 
 mod aware;
+mod cut_off;
 mod each;
 mod engaged;
 mod facts;
@@ -48,6 +49,7 @@ mod uniform;
 
 pub use self::{
     aware::{AwareController, MemberStores},
+    cut_off::CutOffPod,
     engaged::EngagedMember,
     facts::Facts,
     link::LinkError,

@@ -251,6 +251,9 @@ pub struct ClusterDistribution {
     /// Replicas that are ready in the cluster.
     #[serde(default)]
     pub ready_replicas: i64,
+    /// Replicas on edge nodes that are cut off on purpose: nobody sees them, and they are presumed to run.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub presumed_replicas: i64,
     /// Why it is so, one CamelCase word, such as `Applied` or `Unreachable`.
     #[serde(default)]
     pub reason: String,
@@ -287,4 +290,12 @@ pub struct DistributionTotals {
     /// Replicas that are ready.
     #[serde(default)]
     pub ready_replicas: i64,
+    /// Replicas on edge nodes that are cut off on purpose, which are presumed to run.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub presumed_replicas: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(number: &i64) -> bool {
+    *number == 0
 }

@@ -130,6 +130,15 @@ pub struct FailedOver {
     pub purged: bool,
 }
 
+impl FailedOver {
+    /// Whether both are about the same object and cluster.
+    #[must_use]
+    pub fn is_of(&self, other: &Self) -> bool {
+        let key = |it: &Self| [&it.api_version, &it.kind, &it.name, &it.cluster].map(Clone::clone);
+        key(self) == key(other)
+    }
+}
+
 /// Why an object leaves a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]

@@ -14,6 +14,7 @@ use super::{
     distribution::Context,
     failover::{FailoverPass, Situation, fail_over},
     policy::Policy,
+    presumed::Presumed,
     promises::goes_by_room,
     revisions::Kept,
     rollout::{Journal, Steps, in_use},
@@ -89,12 +90,17 @@ impl Context {
         // What was promised fits the fleet as it is now, not as it was when this pass began.
         let fleet = self.fleet.snapshot().unwrap_or_else(|| Arc::clone(wish.fleet));
         let mut standing = standings(key, previous, &everything, &fleet, &self.desks);
+        let told = standing
+            .values()
+            .flat_map(|standing| standing.clusters.keys().cloned());
+        let presumed = Presumed::look(&self.facts, &told.collect(), now);
         let situation = Situation {
             policy: wish.policy,
             spec: wish.spec,
             previous,
             templates: &everything,
             fleet: &fleet,
+            presumed: &presumed,
             pace: self.eviction_pace,
             now,
         };

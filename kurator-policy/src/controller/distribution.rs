@@ -36,7 +36,7 @@ use kurator_core::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    ControllerError, PolicyGroup, Settings,
+    ControllerError, DistributionMetric, DistributionMetrics, PolicyGroup, Settings,
     fleet::{Fleet, FleetChange},
     member::{Desks, Tools},
     memory::Memory,
@@ -91,6 +91,7 @@ pub struct Distribution {
     interpreter: Arc<dyn ResourceInterpreter>,
     clock: Arc<dyn Clock>,
     settings: Settings,
+    metrics: Arc<dyn DistributionMetrics>,
 }
 
 impl fmt::Debug for Distribution {
@@ -115,6 +116,7 @@ impl Distribution {
             interpreter: Arc::new(BuiltinKinds),
             clock: Arc::new(SystemClock::new()),
             settings: Settings::default(),
+            metrics: Arc::new(()),
         }
     }
 
@@ -154,6 +156,12 @@ impl Distribution {
     /// Sets how patient and how busy the controller is.
     pub fn with_settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// Sets who counts. Default: nobody.
+    pub fn with_metrics(mut self, metrics: impl DistributionMetrics) -> Self {
+        self.metrics = Arc::new(metrics);
         self
     }
 
@@ -197,6 +205,7 @@ impl Distribution {
             triggers: triggers.clone(),
             settings: self.settings.clone(),
             hub: hub_id.clone(),
+            metrics: Arc::clone(&self.metrics),
         };
         let (everyone, waiting) = (Arc::clone(&policies), Arc::new(Waiting::new(triggers.clone())));
         let waiters = Arc::clone(&waiting);
@@ -246,6 +255,7 @@ impl Distribution {
             clock: self.clock,
             written: Mutex::default(),
             memory: Mutex::default(),
+            metrics: self.metrics,
             eviction_pace: self
                 .settings
                 .eviction_pace
@@ -290,7 +300,17 @@ async fn run_group(
         .graceful_shutdown_on(stop)
         .run(
             move |object, context: Arc<Context>| async move {
-                context.reconcile(Policy::of(group, &object)).await
+                let (policy, begun) = (Policy::of(group, &object), Instant::now());
+                let key = policy.key.clone();
+                let result = context.reconcile(policy).await;
+                let metric = DistributionMetric::Reconciled {
+                    reason: result
+                        .as_ref()
+                        .map_or_else(ControllerError::reason, |(reason, _)| reason),
+                    took: begun.elapsed(),
+                };
+                context.metrics.record(&key, &metric);
+                result.map(|(_, action)| action)
             },
             |_, _, _| Action::requeue(TRY_AGAIN),
             Arc::clone(&context),
@@ -356,6 +376,7 @@ pub(super) struct Context {
     pub(super) memory: Mutex<Memory>,
     pub(super) eviction_pace: SignedDuration,
     pub(super) revisions: Revisions,
+    pub(super) metrics: Arc<dyn DistributionMetrics>,
 }
 
 impl Context {

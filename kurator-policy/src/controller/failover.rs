@@ -9,7 +9,7 @@ use kurator_core::{
     observe::{ClusterView, HealthStatus, Snapshot, Taint, TaintEffect},
 };
 
-use super::{memory::Memory, policy::Policy};
+use super::{memory::Memory, policy::Policy, presumed::Presumed};
 use crate::{
     api::{
         DistributionPolicySpec, DistributionPolicyStatus, FailedOver, FailoverBehavior, FailoverCause,
@@ -48,6 +48,7 @@ pub(super) struct Situation<'a> {
     pub(super) previous: Option<&'a DistributionPolicyStatus>,
     pub(super) templates: &'a [Template],
     pub(super) fleet: &'a Snapshot,
+    pub(super) presumed: &'a Presumed,
     pub(super) pace: SignedDuration,
     pub(super) now: Timestamp,
 }
@@ -209,13 +210,19 @@ fn apps(
         };
         let mut app = facts(wanted, (&template.key).into());
         for (cluster, stand) in &standing.clusters {
-            let short = stand.ready.is_some_and(|ready| ready < stand.told);
+            let presumed = situation.presumed.of(cluster, &template.key);
+            let unseen = presumed.map_or(0, |(replicas, _)| replicas.min(stand.told));
+            let short = stand
+                .ready
+                .is_some_and(|ready| ready.saturating_add(unseen) < stand.told);
             let reached = situation
                 .fleet
                 .get(cluster)
                 .is_some_and(|view| view.health.is_ready());
             let mut there = AppInCluster::ready(stand.told);
             there.ready = stand.ready.unwrap_or(0);
+            there.presumed = unseen;
+            there.cut_off_since = presumed.map(|(_, since)| since);
             there.unhealthy_since = memory.unwell(&policy.key, cluster, &template.key, short && reached, now);
             app = app.with_cluster(cluster.clone(), there);
         }

@@ -52,8 +52,10 @@ mod group;
 mod kinds;
 mod member;
 mod memory;
+mod metrics;
 mod overrides;
 mod policy;
+mod presumed;
 mod promises;
 mod reconcile;
 mod referred;
@@ -74,6 +76,7 @@ pub use self::{
     error::ControllerError,
     failover::{TAINT_NOT_READY, TAINT_UNREACHABLE},
     group::PolicyGroup,
+    metrics::{DistributionCounts, DistributionMetric, DistributionMetrics},
     policy::{APPROVE, FINALIZER, RELEASE, RETRY},
     settings::Settings,
 };

@@ -19,6 +19,7 @@ use super::{
     distribution::Context,
     member::{Assignment, Wanted},
     policy::Policy,
+    presumed::Presumed,
     revisions::Kept,
     rollout::ROLLED_OUT,
     shared::{Wish, Word},
@@ -43,13 +44,14 @@ enum Intent {
 }
 
 impl Context {
-    pub(super) async fn reconcile(&self, policy: Policy) -> Result<Action, ControllerError> {
+    /// One pass, and what came of it in one word.
+    pub(super) async fn reconcile(&self, policy: Policy) -> Result<(&'static str, Action), ControllerError> {
         if policy.deleting && !policy.has_finalizer() {
             self.forget(&policy.key);
-            return Ok(Action::await_change());
+            return Ok(("Gone", Action::await_change()));
         }
         let Some(fleet) = self.fleet.snapshot() else {
-            return Ok(Action::await_change());
+            return Ok(("Waiting", Action::await_change()));
         };
         let intent = if policy.deleting {
             Intent::Plan(Decision::default())
@@ -57,22 +59,24 @@ impl Context {
             let kept = self.kept(&policy).await?;
             self.intent(&policy, &fleet, &kept)
         };
-        match intent {
-            Intent::Wait => {}
+        let done = match intent {
+            Intent::Wait => "Waiting",
             Intent::Hold(note) => {
                 let previous = self.previous(&policy);
                 let status = held_status(policy.generation, &note, previous.as_ref(), self.clock.now());
                 self.write_status(&policy, previous, status).await?;
+                "Held"
             }
             Intent::Plan(decision) => {
                 self.pursue(&policy, &fleet, &decision).await?;
                 if let Some(at) = decision.wake_at {
                     let wait = at.duration_since(self.clock.now());
-                    return Ok(Action::requeue(wait.try_into().unwrap_or_default()));
+                    return Ok(("Planned", Action::requeue(wait.try_into().unwrap_or_default())));
                 }
+                "Planned"
             }
-        }
-        Ok(Action::await_change())
+        };
+        Ok((done, Action::await_change()))
     }
 
     /// The revisions of a policy that is rolled out in steps.
@@ -219,6 +223,7 @@ impl Context {
             .chain(planned.members.keys().cloned())
             .collect();
         let tracked = tracked(policy, previous.as_ref());
+        let presumed = Presumed::look(&self.facts, &concerned, self.clock.now());
         let mut unfinished = BTreeSet::new();
         let mut observed = Observed::default();
         for cluster in &concerned {
@@ -228,6 +233,9 @@ impl Context {
                 .shared
                 .fold(&self.desks, &policy.key, cluster, plan, &tracked, &mut seen);
             unfinished.extend(left);
+            for (key, object) in &mut seen.objects {
+                object.presumed = presumed.of(cluster, key).map_or(0, |(replicas, _)| replicas);
+            }
             observed.members.insert(cluster.clone(), seen);
         }
         let kinds = self.kinds(policy, planned, previous.as_ref(), &observed);

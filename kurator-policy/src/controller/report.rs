@@ -1,5 +1,7 @@
 //! Writing to the hub: finalizer, status, Events. Nothing is written that is there already.
 
+use std::collections::BTreeMap;
+
 use kube::{
     Api, Resource,
     api::{DynamicObject, Patch, PatchParams},
@@ -10,12 +12,12 @@ use kurator_core::apply::FIELD_MANAGER;
 use serde_json::{Value, json};
 
 use super::{
-    ControllerError, PolicyGroup,
+    ControllerError, DistributionMetric, PolicyGroup,
     distribution::Context,
     policy::{FINALIZER, Policy},
 };
 use crate::{
-    api::DistributionPolicyStatus,
+    api::{DistributionPolicyStatus, FailedOver},
     propagate::{PolicyEvent, events},
 };
 
@@ -74,6 +76,7 @@ impl Context {
             .await
             .map_err(|source| hub("write the status", policy, source))?;
         let news = events(previous.as_ref(), &status);
+        self.count(policy, previous.as_ref(), &status);
         let resource_version = written.metadata.resource_version.unwrap_or_default();
         let entry = Written {
             uid: policy.uid.clone(),
@@ -85,6 +88,35 @@ impl Context {
             self.publish(policy, group, event).await;
         }
         Ok(())
+    }
+
+    fn count(
+        &self,
+        policy: &Policy,
+        before: Option<&DistributionPolicyStatus>,
+        after: &DistributionPolicyStatus,
+    ) {
+        let mut evicted: BTreeMap<&str, u32> = BTreeMap::new();
+        let known =
+            |it: &FailedOver| before.is_some_and(|before| before.failovers.iter().any(|old| old.is_of(it)));
+        for it in after.failovers.iter().filter(|it| !known(it)) {
+            let count = evicted.entry(&it.cluster).or_default();
+            *count = count.saturating_add(1);
+        }
+        for (cluster, objects) in evicted {
+            let metric = DistributionMetric::Evicted { cluster, objects };
+            self.metrics.record(&policy.key, &metric);
+        }
+        let stands = |status: &DistributionPolicyStatus| {
+            let rollout = status.rollout.as_ref();
+            rollout.map(|rollout| (rollout.revision.clone(), rollout.reason.clone()))
+        };
+        if let Some(now) = stands(after)
+            && before.and_then(stands).as_ref() != Some(&now)
+        {
+            let metric = DistributionMetric::Rollout { reason: &now.1 };
+            self.metrics.record(&policy.key, &metric);
+        }
     }
 
     /// A policy that goes leaves something in clusters that are no longer members: nobody can look there.

@@ -27,14 +27,12 @@ impl<'a> ShownReplicas<'a> {
 
     /// Counts the pods where they can be told to be the object's, and asks the object otherwise.
     pub(super) fn of(&self, policy: &PolicyKey, cluster: &ClusterName, object: &ObjectKey) -> Created {
-        if owns_pods(&object.kind) {
+        if let Some(owner) = pod_owner(object) {
             let mut counted = self.counted.borrow_mut();
             let replicas = counted
                 .entry(cluster.clone())
                 .or_insert_with(|| self.facts.replicas(cluster));
             if let Some(replicas) = replicas {
-                let (namespace, name) = (object.name.namespace.as_str(), object.name.name.as_str());
-                let owner = PodOwner::new(&object.kind.kind, namespace, name);
                 return Created {
                     replicas: replicas.get(&owner).copied().unwrap_or(0),
                     counted: true,
@@ -46,6 +44,12 @@ impl<'a> ShownReplicas<'a> {
             counted: false,
         }
     }
+}
+
+/// What the pods of an object say whose they are; `None` if its kind has no such pods.
+pub(super) fn pod_owner(object: &ObjectKey) -> Option<PodOwner> {
+    let (namespace, name) = (object.name.namespace.as_str(), object.name.name.as_str());
+    owns_pods(&object.kind).then(|| PodOwner::new(&object.kind.kind, namespace, name))
 }
 
 /// Whether the pods of such an object name it as their controller, or as the one behind their ReplicaSet.

@@ -86,6 +86,8 @@ pub struct ObjectObserved {
     pub created: Option<u32>,
     /// Replicas that are ready.
     pub ready: Option<u32>,
+    /// Replicas on edge nodes that are cut off on purpose, which are presumed to run.
+    pub presumed: u32,
     /// How it is doing, by the word of its kind.
     pub health: Option<ObjectHealth>,
     /// Fingerprint of the manifest that was last applied.
@@ -297,6 +299,8 @@ fn row(
         let ready = known.and_then(|known| known.ready).unwrap_or(0);
         entry.applied_replicas += i64::from(applied);
         entry.ready_replicas += i64::from(ready);
+        let presumed = known.map_or(0, |known| known.presumed.min(applied.saturating_sub(ready)));
+        entry.presumed_replicas += i64::from(presumed);
         if let Rendered::Held { reason, message } = &object.rendered {
             add(Trouble::new(*reason, format!("{key}: {message}")));
             continue;
@@ -322,7 +326,7 @@ fn row(
                     format!("{key}: the last change is not sent yet"),
                 ));
             }
-            Some(_) if ready < applied => {
+            Some(_) if ready.saturating_add(presumed) < applied => {
                 entry.applied_objects += 1;
                 add(Trouble::new(
                     MemberReason::NotReady,
@@ -428,6 +432,7 @@ fn totals(planned: &Planned, rows: &[Row]) -> DistributionTotals {
         planned_replicas: sum(|entry| entry.planned_replicas),
         applied_replicas: sum(|entry| entry.applied_replicas),
         ready_replicas: sum(|entry| entry.ready_replicas),
+        presumed_replicas: sum(|entry| entry.presumed_replicas),
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a host counts and times.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use kurator_core::counters::Counters;
 use kurator_core::names::ClusterName;
 
 /// Something worth counting. Reasons are the tokens of conditions and Events.
@@ -83,27 +83,26 @@ impl ScalingMetrics for () {
 /// ]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, Default)]
-pub struct ScalingCounts(Arc<Mutex<BTreeMap<(&'static str, String), f64>>>);
+#[derive(Clone, Debug)]
+pub struct ScalingCounts(Counters);
+
+impl Default for ScalingCounts {
+    fn default() -> Self {
+        Self(Counters::new("kurator_cluster"))
+    }
+}
 
 impl ScalingCounts {
     /// The sum of one counter over all its labels, by its name without `kurator_cluster_` and `_total`.
     pub fn sum(&self, name: &str) -> f64 {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_name = counts.iter().filter(|((counter, _), _)| *counter == name);
-        of_name.map(|(_, value)| value).sum()
-    }
-
-    fn add(&self, name: &'static str, labels: &str, value: f64) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((name, labels.to_owned())).or_default() += value;
+        self.0.sum(name)
     }
 }
 
 impl ScalingMetrics for ScalingCounts {
     fn record(&self, cluster: &ClusterName, metric: &ScalingMetric<'_>) {
-        let here = format!("cluster=\"{cluster}\"");
-        let why = |reason: &str| format!("{here},reason=\"{reason}\"");
+        let here = ("cluster", cluster.as_str());
+        let add = |name, value| self.0.add(name, &[here], value);
         match metric {
             ScalingMetric::Drained {
                 reason,
@@ -113,30 +112,25 @@ impl ScalingMetrics for ScalingCounts {
                 forced,
                 took,
             } => {
-                self.add("drains", &why(reason), 1.0);
-                self.add("drain_seconds", &why(reason), took.as_secs_f64());
-                self.add("nodes_removed", &here, f64::from(*removed));
-                self.add(
-                    "evictions",
-                    &format!("{here},answer=\"Granted\""),
-                    f64::from(*evicted),
-                );
-                self.add(
-                    "evictions",
-                    &format!("{here},answer=\"Refused\""),
-                    f64::from(*refused),
-                );
-                self.add("pods_forced", &here, f64::from(*forced));
+                let why = [here, ("reason", *reason)];
+                self.0.add("drains", &why, 1.0);
+                self.0.add("drain_seconds", &why, took.as_secs_f64());
+                add("nodes_removed", f64::from(*removed));
+                let (granted, refusals) = (f64::from(*evicted), f64::from(*refused));
+                self.0.add("evictions", &[here, ("answer", "Granted")], granted);
+                self.0.add("evictions", &[here, ("answer", "Refused")], refusals);
+                add("pods_forced", f64::from(*forced));
             }
             ScalingMetric::Planned { remove, took } => {
-                self.add("plans", &here, 1.0);
-                self.add("plan_seconds", &here, took.as_secs_f64());
-                self.add("nodes_planned", &here, f64::from(*remove));
+                add("plans", 1.0);
+                add("plan_seconds", took.as_secs_f64());
+                add("nodes_planned", f64::from(*remove));
             }
-            ScalingMetric::Provided { .. } => self.add("machine_requests", &here, 1.0),
+            ScalingMetric::Provided { .. } => add("machine_requests", 1.0),
             ScalingMetric::Reconciled { reason, took } => {
-                self.add("reconciles", &why(reason), 1.0);
-                self.add("reconcile_seconds", &why(reason), took.as_secs_f64());
+                let why = [here, ("reason", *reason)];
+                self.0.add("reconciles", &why, 1.0);
+                self.0.add("reconcile_seconds", &why, took.as_secs_f64());
             }
         }
     }
@@ -144,15 +138,6 @@ impl ScalingMetrics for ScalingCounts {
 
 impl fmt::Display for ScalingCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut last = "";
-        for ((name, labels), value) in counts.iter() {
-            if *name != last {
-                writeln!(f, "# TYPE kurator_cluster_{name}_total counter")?;
-                last = name;
-            }
-            writeln!(f, "kurator_cluster_{name}_total{{{labels}}} {value}")?;
-        }
-        Ok(())
+        self.0.fmt(f)
     }
 }

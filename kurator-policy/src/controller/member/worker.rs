@@ -10,7 +10,9 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use kurator_core::{
-    apply::{Applier, ApplyError, ApplyOptions, ApplyReport, PruneScope, Pruning},
+    apply::{
+        Applier, ApplyError, ApplyOptions, ApplyReport, ObjectOutcome, ObjectReport, PruneScope, Pruning,
+    },
     multicluster::EngagedMember,
     names::ClusterName,
 };
@@ -25,7 +27,7 @@ use super::{
     watches::{Mark, Seen, Sight, Watches},
 };
 use crate::{
-    controller::{Settings, trigger::Triggers},
+    controller::{DistributionMetric, DistributionMetrics, Settings, trigger::Triggers},
     propagate::{
         MemberReason, ObjectKey, ObjectKind, PolicyKey, ResourceInterpreter, TIMED_OUT, Trouble, chain,
     },
@@ -43,6 +45,7 @@ pub(in super::super) struct Tools {
     pub(in super::super) triggers: Triggers,
     pub(in super::super) settings: Settings,
     pub(in super::super) hub: String,
+    pub(in super::super) metrics: Arc<dyn DistributionMetrics>,
 }
 
 pub(super) struct Worker {
@@ -77,6 +80,7 @@ enum Done {
         policy: PolicyKey,
         assignment: Arc<Assignment>,
         result: Result<ApplyReport, Trouble>,
+        took: Duration,
     },
     /// Whether another look at the namespaces may find more of them empty.
     Tidied(bool),
@@ -235,11 +239,13 @@ impl Worker {
             self.running.insert(policy.clone());
             let (cluster, tools) = (self.member.name().clone(), self.tools.clone());
             self.jobs.push(Box::pin(async move {
+                let begun = Instant::now();
                 let result = apply(&cluster, &tools, &assignment).await;
                 Done::Pass {
                     policy,
                     assignment,
                     result,
+                    took: begun.elapsed(),
                 }
             }));
         }
@@ -336,8 +342,10 @@ impl Worker {
                 policy,
                 assignment,
                 result,
+                took,
             } => {
                 self.running.remove(&policy);
+                self.count(&policy, &assignment, &result, took);
                 match result {
                     Ok(report) => self.passed(&policy, &assignment, &report),
                     Err(trouble) => self.failed(&policy, trouble),
@@ -354,6 +362,59 @@ impl Worker {
                 }
             }
         }
+    }
+
+    fn count(
+        &self,
+        policy: &PolicyKey,
+        assignment: &Assignment,
+        result: &Result<ApplyReport, Trouble>,
+        took: Duration,
+    ) {
+        let cluster = self.member.name();
+        let metrics = &self.tools.metrics;
+        let report = match result {
+            Ok(report) => report,
+            Err(trouble) => {
+                let reason = trouble.reason.as_str();
+                return metrics.record(policy, &DistributionMetric::MemberFailed { cluster, reason });
+            }
+        };
+        let before = self.desk.observed(policy);
+        // What was in place with this very manifest, and had to be written again.
+        let drifted = |object: &ObjectReport| {
+            let key = assignment
+                .revisions
+                .iter()
+                .find(|(key, _)| pass::same(key, &object.object));
+            key.is_some_and(|(key, wanted)| {
+                let known = before.objects.get(key);
+                known.is_some_and(|known| known.revision.as_deref() == Some(wanted.revision.as_str()))
+            })
+        };
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let written = report
+            .objects
+            .iter()
+            .filter(|object| matches!(object.outcome, ObjectOutcome::Created | ObjectOutcome::Updated));
+        let (drifted, written): (Vec<_>, Vec<_>) = written.partition(|object| drifted(object));
+        let removed = match &report.pruning {
+            Pruning::Done { removals } => removals.len(),
+            _ => 0,
+        };
+        let failed = report
+            .objects
+            .iter()
+            .filter(|object| !object.outcome.is_in_place());
+        let metric = DistributionMetric::Applied {
+            cluster,
+            written: count(written.len()),
+            drifted: count(drifted.len()),
+            removed: count(removed),
+            failed: count(failed.count()),
+            took,
+        };
+        metrics.record(policy, &metric);
     }
 
     /// Nothing could be done for the policy. Whether the member as a whole is lost, its probes will tell.
