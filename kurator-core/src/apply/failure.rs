@@ -149,7 +149,7 @@ impl ApplyFailure {
         match status.code {
             401 => Self::Unauthorized,
             403 if cause("NamespaceTerminating") => Self::NamespaceTerminating { namespace },
-            403 if text.contains("exceeded quota") => Self::QuotaExceeded { message },
+            403 if QUOTA.iter().any(|words| text.contains(words)) => Self::QuotaExceeded { message },
             _ if is_admission_denial(text) => Self::AdmissionDenied { message },
             500.. if text.contains("failed calling webhook") => Self::AdmissionUnavailable { message },
             403 => Self::Forbidden { message },
@@ -175,6 +175,8 @@ impl ApplyFailure {
             500.. if text.contains("request is too large") || text.contains("larger than max") => {
                 Self::TooLarge { bytes }
             }
+            // What a ConfigMap or Secret may hold is less than what the server stores.
+            422 if is_too_long(object, status) => Self::TooLarge { bytes },
             // How server-side apply answers a field that the schema does not have, or one of another type.
             500 if text.contains("failed to create typed patch object") => Self::Invalid { message },
             400 | 422 => match immutable_fields(status) {
@@ -197,12 +199,36 @@ fn is_admission_denial(text: &str) -> bool {
     text.contains("denied the request") || text.contains("denied request:")
 }
 
+/// What the ResourceQuota plugin says (`plugin/pkg/admission/resourcequota/controller.go`): used up, not counted yet, or
+/// a limit that must be given and is not.
+const QUOTA: [&str; 3] = ["exceeded quota", "status unknown for quota", "failed quota"];
+
+/// How validation says that a field keeps its value (`pkg/apis/*/validation`): most kinds have words of their own.
+const IMMUTABLE: [&str; 7] = [
+    "immutable",
+    "may not change once set",
+    "may not be changed",
+    "can not be unset",
+    "may not change fields other than",
+    "cannot change roleRef",
+    "updates to ",
+];
+
 fn immutable_fields(status: &Status) -> Vec<String> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes
-        .filter(|cause| cause.message.contains("immutable"))
+    let mut fields: Vec<String> = causes
+        .filter(|cause| IMMUTABLE.iter().any(|words| cause.message.contains(words)))
         .map(|cause| cause.field.clone())
-        .collect()
+        .collect();
+    fields.dedup();
+    fields
+}
+
+fn is_too_long(object: &ObjectKey, status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    object.group.is_empty()
+        && matches!(object.kind.as_str(), "ConfigMap" | "Secret")
+        && causes.any(|cause| cause.reason == "FieldValueTooLong" && !cause.field.starts_with("metadata"))
 }
 
 /// The server's words, cut; for a Secret none of them, since a rejected value is quoted in them.
@@ -319,6 +345,25 @@ mod tests {
                 "FieldImmutable",
             ),
             (
+                json!({"code": 422, "details": {"causes": [{"reason": "FieldValueInvalid", "field": "spec.clusterIPs[0]",
+                    "message": "Invalid value: [\"None\"]: may not change once set"}]}}),
+                "FieldImmutable",
+            ),
+            (
+                json!({"code": 422, "details": {"causes": [{"reason": "FieldValueForbidden", "field": "spec",
+                    "message": "Forbidden: updates to statefulset spec for fields other than 'replicas' are forbidden"}]}}),
+                "FieldImmutable",
+            ),
+            (
+                json!({"code": 422, "details": {"causes": [{"reason": "FieldValueTooLong", "field": "metadata.annotations",
+                    "message": "Too long: may not be more than 262144 bytes"}]}}),
+                "Invalid",
+            ),
+            (
+                json!({"code": 403, "message": "configmaps \"a\" is forbidden: status unknown for quota: q, resources: configmaps"}),
+                "QuotaExceeded",
+            ),
+            (
                 json!({"code": 500, "message": "failed to create typed patch object: .spec.x: field not declared in schema"}),
                 "Invalid",
             ),
@@ -328,6 +373,15 @@ mod tests {
             assert_eq!(failure("Pod", status.clone()).reason(), reason, "{status}");
             assert!(is_token(reason));
         }
+    }
+
+    #[test]
+    fn a_config_map_that_holds_too_much_is_too_large() {
+        let status = json!({"code": 422, "message": "ConfigMap \"a\" is invalid: []: Too long: may not be more than 1048576 bytes",
+            "details": {"causes": [{"reason": "FieldValueTooLong", "field": "[]",
+                "message": "Too long: may not be more than 1048576 bytes"}]}});
+        assert_eq!(failure("ConfigMap", status.clone()).reason(), "TooLarge");
+        assert_eq!(failure("Service", status).reason(), "Invalid");
     }
 
     #[test]

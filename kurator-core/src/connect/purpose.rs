@@ -8,7 +8,8 @@ use kube::Config;
 pub enum ClientPurpose {
     /// Reads and writes of controllers and executors.
     Control,
-    /// Evictions: a 429 is an answer (a PodDisruptionBudget says not now), not a fault.
+    /// Evictions, and whatever else has a back-off of its own for each object: a 429 is an answer (a
+    /// PodDisruptionBudget says not now), not a fault.
     Evict,
     /// Leases: a late answer is as bad as none.
     Lease,

@@ -243,12 +243,9 @@ impl Tending {
     async fn clients(&self) -> Result<(kube::Client, Clients), ConnectError> {
         let connector = &self.shared.connector;
         let name = &self.tended.name;
-        // Behind a fence nothing may repeat a request by itself after the fence has fallen.
-        let requests = if self.tended.fence.is_some() {
-            ClientPurpose::Evict
-        } else {
-            ClientPurpose::Control
-        };
+        // Nothing repeats a request by itself: behind a fence it might do so after the fence has fallen, and whoever
+        // asks for many objects would wait for the one that a busy member turns away.
+        let requests = ClientPurpose::Evict;
         let prober = connector.client(name, ClientPurpose::Probe).await?;
         let clients = Clients {
             requests: connector.client(name, requests).await?,

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -245,7 +245,7 @@ pub struct ClusterDistribution {
     /// Replicas the division gave to the cluster.
     #[serde(default)]
     pub planned_replicas: i64,
-    /// Replicas the cluster was told to run: the planned ones, unless an override says otherwise.
+    /// Replicas the cluster was told to run: the planned ones, unless an override or an autoscaler there says otherwise.
     #[serde(default)]
     pub applied_replicas: i64,
     /// Replicas that are ready in the cluster.
@@ -260,12 +260,36 @@ pub struct ClusterDistribution {
     /// The same for people.
     #[serde(default)]
     pub message: String,
+    /// Since when it is so: how long the cluster has had this reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
     /// Revision of the templates that were last applied there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// Which revision of the policy the cluster was told to hold, if changes are rolled out in steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<ClusterRollout>,
+    /// The objects of which something is wrong there, the worst first: as many as the status has room for, which is
+    /// shared by all clusters. `message` counts all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<ObjectState>,
+}
+
+/// How one object is doing in one cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectState {
+    /// Group and version, such as `apps/v1`.
+    pub api_version: String,
+    /// Kind, such as `Deployment`.
+    pub kind: String,
+    /// Name of the object, in the namespace of the policy if its kind has namespaces.
+    pub name: String,
+    /// Why it is so, one CamelCase word, such as `FieldImmutable` or `QuotaExceeded`.
+    pub reason: String,
+    /// The same for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// Sums over all clusters of a distribution policy.

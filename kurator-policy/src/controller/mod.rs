@@ -40,8 +40,10 @@
 //! patch Events; get the namespace `kube-system`; and what
 //! the [`Membership`](kurator_core::membership::Membership) and the
 //! [`ClusterConnector`](kurator_core::connect::ClusterConnector) need. On members: get, list, watch,
-//! create, patch and delete what is distributed, create namespaces, and list and watch nodes and pods.
+//! create, patch and delete what is distributed, create namespaces, and list and watch nodes, pods and
+//! HorizontalPodAutoscalers. With [`Settings::aggregate_status`] on the hub: patch the status of what policies select.
 
+mod aggregated;
 mod content;
 mod decide;
 mod distribution;

@@ -274,6 +274,9 @@ impl Context {
             assignment.suspended = planned.suspension.dispatching_to(cluster.as_str());
             self.desks.open(cluster).assign(&policy.key, assignment);
         }
+        if self.aggregate_status {
+            self.aggregate(policy, planned, &observed).await;
+        }
         Ok(())
     }
 

@@ -17,6 +17,11 @@ pub struct Settings {
     /// The least time between two objects that begin to leave a cluster, over all policies, so that a wrong verdict
     /// about many clusters does not empty them at once. Default 2 s, which is Karmada's rate.
     pub eviction_pace: Duration,
+    /// Whether the status of each template on the hub is put together from those of its copies, as
+    /// [`ResourceInterpreter::aggregated_status`](crate::propagate::ResourceInterpreter::aggregated_status) says. What
+    /// somebody else writes there is left alone. It needs the right to patch the status of what policies select:
+    /// `deploy/rbac/distribution-status.yaml`. Default false.
+    pub aggregate_status: bool,
 }
 
 impl Default for Settings {
@@ -27,6 +32,7 @@ impl Default for Settings {
             object_allowance: Duration::from_millis(50),
             passes_per_member: 4,
             eviction_pace: Duration::from_secs(2),
+            aggregate_status: false,
         }
     }
 }

@@ -9,9 +9,9 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum MemberReason {
-    /// Everything is there, and as many replicas are ready as were applied.
+    /// Everything is there, and is well as far as its kind tells.
     Applied,
-    /// Everything is there; some replicas are not ready yet.
+    /// Everything is there; something is on its way to be well, such as replicas that are not ready yet.
     NotReady,
     /// Not sent yet.
     Pending,
@@ -19,6 +19,8 @@ pub enum MemberReason {
     Removing,
     /// Not as planned, and not to be changed for now.
     Suspended,
+    /// Everything is there, and something does not get well by waiting.
+    Unhealthy,
     /// The policy names a cluster that is not a member, or not any more.
     UnknownCluster,
     /// An object could not be rendered, applied or removed.
@@ -40,6 +42,7 @@ impl MemberReason {
             Self::Pending => "Pending",
             Self::Removing => "Removing",
             Self::Suspended => "Suspended",
+            Self::Unhealthy => "Unhealthy",
             Self::UnknownCluster => "UnknownCluster",
             Self::Object(token) | Self::Cluster(token) => token,
         }

@@ -1,16 +1,20 @@
 //! From a plan and what the members said to the status of the policy.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kurator_core::{condition::ConditionSet, names::ClusterName, reason::Reason};
+use serde_json::Value;
 
 use super::{MemberReason, Note, ObjectHealth, ObjectKey, Planned, Rendered, Severity};
-use crate::api::{ClusterDistribution, DistributionPolicyStatus, DistributionTotals, ObjectPlacement};
+use crate::api::{
+    ClusterDistribution, DistributionPolicyStatus, DistributionTotals, ObjectPlacement, ObjectState,
+};
 
 /// Whether overrides leave the number of replicas that was divided as it is.
 pub const TOTAL_KEPT: &str = "TotalKept";
@@ -21,6 +25,12 @@ pub const DEPENDENCIES_FOUND: &str = "DependenciesFound";
 /// The longest message of a cluster or a condition, in bytes: a status must stay small at a thousand members, and a
 /// server that refuses a manifest likes to quote it.
 pub const MAX_MESSAGE: usize = 512;
+
+/// The most objects that all [`ClusterDistribution::objects`] of a status hold together.
+pub const MAX_OBJECTS: usize = 500;
+
+/// The longest message of one of these, in bytes.
+const MAX_OBJECT_MESSAGE: usize = 256;
 
 /// The most numbers (an object in a cluster each) that [`DistributionPolicyStatus::placements`] holds, about 20 bytes
 /// each: an object in an API server is small. Objects beyond that are left out, in the order of their names.
@@ -71,7 +81,7 @@ impl Trouble {
     pub fn new(reason: MemberReason, message: impl Into<String>) -> Self {
         Self {
             reason,
-            message: cut(message.into()),
+            message: cut(message.into(), MAX_MESSAGE),
         }
     }
 }
@@ -90,6 +100,8 @@ pub struct ObjectObserved {
     pub presumed: u32,
     /// How it is doing, by the word of its kind.
     pub health: Option<ObjectHealth>,
+    /// What of its status is worth keeping, if it is to be put together on the hub.
+    pub kept: Option<Value>,
     /// Fingerprint of the manifest that was last applied.
     pub revision: Option<String>,
     /// Fingerprint of the manifest that was last tried, with or without success.
@@ -142,6 +154,12 @@ pub fn status(
             .filter_map(|entry| Row::former(entry)),
     );
     rows.sort_by(|a, b| a.entry.cluster.cmp(&b.entry.cluster));
+    share_room(&mut rows);
+    for row in &mut rows {
+        let before = before.get(row.entry.cluster.as_str());
+        let same = before.filter(|before| before.reason == row.entry.reason);
+        row.entry.since = same.and_then(|before| before.since.clone()).or(Some(Time(now)));
+    }
     let totals = totals(planned, &rows);
     let conditions = conditions(generation, planned, &rows, &totals, previous, now);
     DistributionPolicyStatus {
@@ -227,6 +245,63 @@ pub fn held_status(
     }
 }
 
+const NOT_SENT: &str = "not sent while dispatch is suspended";
+
+/// What is not as planned in one cluster.
+#[derive(Default)]
+struct Findings {
+    blocked: Option<Trouble>,
+    objects: Vec<(ObjectKey, Trouble)>,
+}
+
+impl Findings {
+    fn add(&mut self, key: &ObjectKey, reason: MemberReason, message: &str) {
+        self.objects.push((key.clone(), Trouble::new(reason, message)));
+    }
+
+    /// The worst, and how many others there are.
+    fn worst(self) -> (Option<Trouble>, usize) {
+        let all = self.objects.len() + usize::from(self.blocked.is_some());
+        let mut worst = self.blocked;
+        for (key, trouble) in self.objects {
+            if worst.as_ref().is_none_or(|worst| worst.reason < trouble.reason) {
+                let message = format!("{key}: {}", trouble.message);
+                worst = Some(Trouble::new(trouble.reason, message));
+            }
+        }
+        (worst, all.saturating_sub(1))
+    }
+
+    /// The objects that something is wrong with.
+    fn failures(&self) -> Vec<ObjectState> {
+        let failing = self
+            .objects
+            .iter()
+            .filter(|(_, trouble)| trouble.reason.is_failure());
+        let mut failing: Vec<_> = failing.collect();
+        failing.sort_by_key(|(key, trouble)| (Reverse(trouble.reason), key));
+        let failing = failing.into_iter().take(MAX_OBJECTS);
+        failing
+            .map(|(key, trouble)| ObjectState {
+                api_version: key.kind.api_version.clone(),
+                kind: key.kind.kind.clone(),
+                name: key.name.name.clone(),
+                reason: trouble.reason.to_string(),
+                message: cut(trouble.message.clone(), MAX_OBJECT_MESSAGE),
+            })
+            .collect()
+    }
+}
+
+/// Cuts the lists of objects to what the status has room for: every cluster gets the same number of lines.
+fn share_room(rows: &mut [Row]) {
+    let with_objects = rows.iter().filter(|row| !row.entry.objects.is_empty()).count();
+    let share = MAX_OBJECTS / with_objects.max(1);
+    for row in rows {
+        row.entry.objects.truncate(share);
+    }
+}
+
 struct Row {
     entry: ClusterDistribution,
     reason: MemberReason,
@@ -282,15 +357,9 @@ fn row(
         cluster: cluster.to_string(),
         ..ClusterDistribution::default()
     };
-    let mut worst: Option<Trouble> = seen.blocked.clone();
-    let mut others = 0_usize;
-    let mut add = |trouble: Trouble| match &mut worst {
-        Some(worst) if worst.reason >= trouble.reason => others += 1,
-        Some(worst) => {
-            *worst = trouble;
-            others += 1;
-        }
-        None => worst = Some(trouble),
+    let mut findings = Findings {
+        blocked: seen.blocked.clone(),
+        ..Findings::default()
     };
     for (key, object) in plan.into_iter().flat_map(|plan| &plan.objects) {
         entry.planned_replicas += i64::from(object.planned.unwrap_or(0));
@@ -302,78 +371,67 @@ fn row(
         let presumed = known.map_or(0, |known| known.presumed.min(applied.saturating_sub(ready)));
         entry.presumed_replicas += i64::from(presumed);
         if let Rendered::Held { reason, message } = &object.rendered {
-            add(Trouble::new(*reason, format!("{key}: {message}")));
+            findings.add(key, *reason, message);
             continue;
         }
         let sent = known.and_then(|known| known.revision.as_deref());
         match known {
-            _ if suspended && sent != object.rendered.revision() => add(Trouble::new(
-                MemberReason::Suspended,
-                format!("{key}: not sent while dispatch is suspended"),
-            )),
+            _ if suspended && sent != object.rendered.revision() => {
+                findings.add(key, MemberReason::Suspended, NOT_SENT);
+            }
             Some(ObjectObserved {
                 trouble: Some(trouble),
                 ..
-            }) => {
-                add(Trouble::new(
-                    trouble.reason,
-                    format!("{key}: {}", trouble.message),
-                ));
-            }
+            }) => findings.add(key, trouble.reason, &trouble.message),
             Some(_) if sent != object.rendered.revision() => {
-                add(Trouble::new(
-                    MemberReason::Pending,
-                    format!("{key}: the last change is not sent yet"),
-                ));
+                findings.add(key, MemberReason::Pending, "the last change is not sent yet");
             }
-            Some(_) if ready.saturating_add(presumed) < applied => {
+            // Its health counts only what is seen.
+            Some(_) if presumed > 0 && ready.saturating_add(presumed) >= applied => {
                 entry.applied_objects += 1;
-                add(Trouble::new(
-                    MemberReason::NotReady,
-                    format!("{key}: {ready} of {applied} replicas ready"),
-                ));
             }
-            Some(_) => entry.applied_objects += 1,
-            None if seen.blocked.is_none() => add(Trouble::new(
-                MemberReason::Pending,
-                format!("{key}: not sent yet"),
-            )),
+            Some(known) => {
+                entry.applied_objects += 1;
+                match &known.health {
+                    Some(ObjectHealth::Healthy) => {}
+                    Some(ObjectHealth::Progressing { why }) => findings.add(key, MemberReason::NotReady, why),
+                    Some(ObjectHealth::Unhealthy { why }) => findings.add(key, MemberReason::Unhealthy, why),
+                    Some(ObjectHealth::Unknown) | None if ready < applied => {
+                        let message = format!("{ready} of {applied} replicas ready");
+                        findings.add(key, MemberReason::NotReady, &message);
+                    }
+                    Some(ObjectHealth::Unknown) | None => {}
+                }
+            }
+            None if seen.blocked.is_none() => findings.add(key, MemberReason::Pending, "not sent yet"),
             None => {}
         }
     }
     for (key, rendered) in plan.into_iter().flat_map(|plan| &plan.dependencies) {
         if let Rendered::Held { reason, message } = rendered {
-            add(Trouble::new(*reason, format!("{key}: {message}")));
+            findings.add(key, *reason, message);
             continue;
         }
         match seen.objects.get(key) {
             known
                 if suspended && known.and_then(|known| known.revision.as_deref()) != rendered.revision() =>
             {
-                let message = format!("{key}: not sent while dispatch is suspended");
-                add(Trouble::new(MemberReason::Suspended, message));
+                findings.add(key, MemberReason::Suspended, NOT_SENT);
             }
             Some(known) => {
                 if let Some(trouble) = &known.trouble {
-                    add(Trouble::new(
-                        trouble.reason,
-                        format!("{key}: {}", trouble.message),
-                    ));
+                    findings.add(key, trouble.reason, &trouble.message);
                 }
             }
-            None if seen.blocked.is_none() => add(Trouble::new(
-                MemberReason::Pending,
-                format!("{key}: not sent yet"),
-            )),
+            None if seen.blocked.is_none() => findings.add(key, MemberReason::Pending, "not sent yet"),
             None => {}
         }
     }
     for (key, trouble) in &seen.leaving {
-        add(Trouble::new(
-            trouble.reason,
-            format!("{key}: {}", trouble.message),
-        ));
+        findings.add(key, trouble.reason, &trouble.message);
     }
+    entry.objects = findings.failures();
+    let (mut worst, others) = findings.worst();
     if plan.is_none() {
         // A cluster that was given nothing is of interest only while something is, or may be, left there.
         if before.is_none() && seen.leaving.is_empty() || seen.is_clean() {
@@ -392,6 +450,7 @@ fn row(
         entry.applied_replicas = before.applied_replicas;
         entry.ready_replicas = before.ready_replicas;
         entry.revision.clone_from(&before.revision);
+        entry.objects.clone_from(&before.objects);
     }
     let went_along = |key| plan.is_some_and(|plan| plan.dependencies.contains_key(key));
     let revisions: Vec<&str> = seen
@@ -404,7 +463,7 @@ fn row(
         [] => {}
         [one] => entry.revision = Some((*one).to_owned()),
         many => {
-            let all = serde_json::Value::from(many.to_vec());
+            let all = Value::from(many.to_vec());
             entry.revision = Some(super::revision(&all));
         }
     }
@@ -417,7 +476,7 @@ fn row(
         Some(worst) => (worst.reason, worst.message),
     };
     entry.reason = reason.to_string();
-    entry.message = cut(message);
+    entry.message = cut(message, MAX_MESSAGE);
     Some(Row { entry, reason })
 }
 
@@ -446,7 +505,7 @@ impl Said {
     fn new(token: &'static str, message: impl Into<String>) -> Self {
         Self {
             token,
-            message: cut(message.into()),
+            message: cut(message.into(), MAX_MESSAGE),
         }
     }
 }
@@ -549,10 +608,10 @@ fn conditions(
     conditions.into_vec()
 }
 
-/// Cuts a text to [`MAX_MESSAGE`] bytes, between characters.
-fn cut(mut message: String) -> String {
-    if message.len() > MAX_MESSAGE {
-        let mut end = MAX_MESSAGE - "...".len();
+/// Cuts a text to that many bytes, between characters.
+fn cut(mut message: String, longest: usize) -> String {
+    if message.len() > longest {
+        let mut end = longest - "...".len();
         while !message.is_char_boundary(end) {
             end -= 1;
         }

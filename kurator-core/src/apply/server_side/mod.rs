@@ -106,6 +106,16 @@ impl ServerSideApplier {
         self
     }
 
+    /// A client that does not repeat what a busy member turns away: one such object would hold up all others, and
+    /// nobody would learn of it.
+    async fn client(&self, cluster: &ClusterName) -> Result<Client, ApplyError> {
+        let client = self.connector.client(cluster, ClientPurpose::Evict).await;
+        client.map_err(|source| ApplyError::Connect {
+            cluster: cluster.clone(),
+            source: Box::new(source),
+        })
+    }
+
     async fn unreadable(&self, cluster: &ClusterName, failure: ApplyFailure) -> ApplyError {
         if failure == ApplyFailure::Unauthorized {
             self.connector.invalidate(cluster).await;
@@ -134,11 +144,7 @@ impl Applier for ServerSideApplier {
         desired: &ObjectSet,
         options: &ApplyOptions,
     ) -> Result<ApplyReport, ApplyError> {
-        let client = self.connector.client(cluster, ClientPurpose::Control).await;
-        let client = client.map_err(|source| ApplyError::Connect {
-            cluster: cluster.clone(),
-            source: Box::new(source),
-        })?;
+        let client = self.client(cluster).await?;
         let observed = match Observed::read(&self.kinds, cluster, &client, desired).await {
             Ok(observed) => observed,
             Err(failure) => return Err(self.unreadable(cluster, failure).await),
@@ -177,11 +183,7 @@ impl Applier for ServerSideApplier {
         hub: &str,
         keep: &BTreeSet<String>,
     ) -> Result<usize, ApplyError> {
-        let client = self.connector.client(cluster, ClientPurpose::Control).await;
-        let client = client.map_err(|source| ApplyError::Connect {
-            cluster: cluster.clone(),
-            source: Box::new(source),
-        })?;
+        let client = self.client(cluster).await?;
         match namespaces::remove_empty(&client, hub, keep).await {
             Ok(left) => Ok(left),
             Err(failure) => Err(self.unreadable(cluster, failure).await),

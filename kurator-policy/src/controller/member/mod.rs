@@ -1,6 +1,7 @@
 //! One worker for each member. Workers share nothing, so a member that hangs holds up nobody but itself.
 
 mod desk;
+mod glance;
 mod pass;
 mod phase;
 mod registry;

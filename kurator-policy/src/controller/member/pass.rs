@@ -1,15 +1,11 @@
 //! From the report of one pass over a member to what is known of the policy there.
 
-use kurator_core::apply::{ApplyReport, ObjectOutcome, Pruning, Refusal, Removal};
+use std::time::Duration;
 
-use kube::api::DynamicObject;
-use serde_json::json;
+use kurator_core::apply::{ApplyFailure, ApplyReport, ObjectOutcome, Pruning, Refusal, Removal};
 
-use super::desk::Assignment;
-use crate::propagate::{
-    CRD, MemberObserved, MemberReason, ObjectHealth, ObjectKey, ObjectKind, ObjectObserved,
-    ResourceInterpreter, Trouble,
-};
+use super::{desk::Assignment, glance::Glance, worker::Tools};
+use crate::propagate::{CRD, MemberObserved, MemberReason, ObjectKey, ObjectObserved, Trouble};
 
 /// The policy's own name of an object of its set.
 fn find<'a>(assignment: &'a Assignment, object: &kurator_core::apply::ObjectKey) -> Option<&'a ObjectKey> {
@@ -25,7 +21,7 @@ pub(super) fn observed(
     before: &MemberObserved,
     assignment: &Assignment,
     report: &ApplyReport,
-    interpreter: &dyn ResourceInterpreter,
+    tools: &Tools,
 ) -> MemberObserved {
     let mut after = MemberObserved::default();
     for entry in &report.objects {
@@ -37,16 +33,17 @@ pub(super) fn observed(
         };
         let mut object = before.objects.get(key).cloned().unwrap_or_default();
         if let Some(live) = &entry.live {
-            object.ready = interpreter.ready_replicas(&key.kind, &live.data);
-            object.created = interpreter.created_replicas(&key.kind, &live.data);
-            object.health = Some(health(interpreter, &key.kind, live));
+            Glance::at(tools, &key.kind, live).tell(&mut object);
         }
         match trouble(&entry.outcome) {
             _ if assignment.shared && is_there_anyway(assignment, key, &entry.outcome) => {
                 object.trouble = None
             }
             None => {
-                object.applied = wanted.replicas;
+                // What an autoscaler there has set instead is what it is to run.
+                let told = entry.live.as_ref().filter(|_| wanted.replicas.is_some());
+                let told = told.and_then(|live| tools.interpreter.replicas(&key.kind, &live.data));
+                object.applied = told.or(wanted.replicas);
                 object.revision = Some(wanted.revision.clone());
                 object.trouble = None;
             }
@@ -93,20 +90,6 @@ pub(super) fn observed(
     after
 }
 
-/// How an object of a member is doing.
-pub(super) fn health(
-    interpreter: &dyn ResourceInterpreter,
-    kind: &ObjectKind,
-    object: &DynamicObject,
-) -> ObjectHealth {
-    let mut value = object.data.clone();
-    if let (Some(fields), Some(generation)) = (value.as_object_mut(), object.metadata.generation) {
-        // All that health looks at of the metadata: whether the last change was seen.
-        fields.insert("metadata".to_owned(), json!({ "generation": generation }));
-    }
-    interpreter.health(kind, &value)
-}
-
 /// Whether what others refer to is there by the word of another policy, or is a definition, which all may use.
 fn is_there_anyway(assignment: &Assignment, key: &ObjectKey, outcome: &ObjectOutcome) -> bool {
     match outcome {
@@ -116,6 +99,17 @@ fn is_there_anyway(assignment: &Assignment, key: &ObjectKey, outcome: &ObjectOut
         ObjectOutcome::Refused { .. } => key.kind.kind == CRD.1,
         _ => false,
     }
+}
+
+/// How long a busy member asked to be left alone.
+pub(super) fn asked_to_wait(report: &ApplyReport) -> Duration {
+    let seconds = report.objects.iter().filter_map(|entry| match &entry.outcome {
+        ObjectOutcome::Failed {
+            failure: ApplyFailure::Throttled { retry_after_seconds },
+        } => Some(*retry_after_seconds),
+        _ => None,
+    });
+    Duration::from_secs(seconds.max().unwrap_or(0).into())
 }
 
 fn trouble(outcome: &ObjectOutcome) -> Option<Trouble> {

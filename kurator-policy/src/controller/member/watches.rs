@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -10,12 +9,15 @@ use kube::{Api, Client, ResourceExt, api::DynamicObject, runtime::watcher};
 use kurator_core::apply::{LABEL_HUB, LABEL_OWNER};
 use tokio::{sync::mpsc::UnboundedSender, task::AbortHandle};
 
-use super::super::{
-    kinds::{Served, Unknown},
-    watch::{Change, pump},
+use super::{
+    super::{
+        kinds::{Served, Unknown},
+        watch::{Change, pump},
+    },
+    glance::Glance,
+    worker::Tools,
 };
-use super::pass;
-use crate::propagate::{ObjectHealth, ObjectKey, ObjectKind, ResourceInterpreter};
+use crate::propagate::{ObjectKey, ObjectKind};
 
 /// How long until the member is asked again for a kind that it did not serve.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -42,9 +44,7 @@ pub(super) struct Sight {
     pub(super) owner: String,
     pub(super) key: ObjectKey,
     pub(super) mark: Mark,
-    pub(super) created: Option<u32>,
-    pub(super) ready: Option<u32>,
-    pub(super) health: ObjectHealth,
+    pub(super) glance: Glance,
     pub(super) deleting: bool,
 }
 
@@ -85,8 +85,7 @@ impl Watches {
         &mut self,
         kinds: &BTreeSet<ObjectKind>,
         client: &Client,
-        hub: &str,
-        interpreter: &Arc<dyn ResourceInterpreter>,
+        tools: &Tools,
         sender: &UnboundedSender<Seen>,
     ) {
         self.tasks.retain(|kind, task| {
@@ -100,13 +99,7 @@ impl Watches {
             if self.tasks.contains_key(kind) {
                 continue;
             }
-            let watch = watch(
-                client.clone(),
-                kind.clone(),
-                hub.to_owned(),
-                Arc::clone(interpreter),
-                sender.clone(),
-            );
+            let watch = watch(client.clone(), kind.clone(), tools.clone(), sender.clone());
             self.tasks
                 .insert(kind.clone(), tokio::spawn(watch).abort_handle());
         }
@@ -125,13 +118,7 @@ impl Drop for Watches {
     }
 }
 
-async fn watch(
-    client: Client,
-    kind: ObjectKind,
-    hub: String,
-    interpreter: Arc<dyn ResourceInterpreter>,
-    sender: UnboundedSender<Seen>,
-) {
+async fn watch(client: Client, kind: ObjectKind, tools: Tools, sender: UnboundedSender<Seen>) {
     let served = loop {
         match Served::find(&client, &kind).await {
             Ok(served) => break served,
@@ -150,17 +137,12 @@ async fn watch(
         let seen = match change {
             Change::Listed(object) | Change::Applied(object) => {
                 let Some((owner, key)) = sight(object) else { return };
-                let created = interpreter.created_replicas(&kind, &object.data);
-                let ready = interpreter.ready_replicas(&kind, &object.data);
-                let health = pass::health(&*interpreter, &kind, object);
                 let deleting = object.metadata.deletion_timestamp.is_some();
                 Seen::There(Box::new(Sight {
                     owner,
                     key,
                     mark: Mark::of(object),
-                    created,
-                    ready,
-                    health,
+                    glance: Glance::at(&tools, &kind, object),
                     deleting,
                 }))
             }
@@ -178,6 +160,6 @@ async fn watch(
         // A worker that is gone has aborted this task, or is about to.
         let _ = sender.send(seen);
     };
-    let config = watcher::Config::default().labels(&format!("{LABEL_HUB}={hub}"));
+    let config = watcher::Config::default().labels(&format!("{LABEL_HUB}={}", tools.hub));
     pump(Api::all_with(client, &served.resource), config, |_| (), on_change).await;
 }

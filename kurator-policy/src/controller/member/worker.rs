@@ -183,9 +183,8 @@ impl Worker {
             .flat_map(|assignment| assignment.kinds.iter().cloned())
             .collect();
         if kinds != self.kinds {
-            let client = self.member.client();
-            let Tools { hub, interpreter, .. } = &self.tools;
-            self.watches.keep(&kinds, &client, hub, interpreter, &self.sender);
+            self.watches
+                .keep(&kinds, &self.member.client(), &self.tools, &self.sender);
             self.kinds = kinds;
         }
     }
@@ -322,9 +321,7 @@ impl Worker {
         }
         let changed = self.desk.observe(&policy, |known| {
             if let Some(object) = known.objects.get_mut(&sight.key) {
-                object.created = sight.created;
-                object.ready = sight.ready;
-                object.health = Some(sight.health.clone());
+                sight.glance.tell(object);
             }
         });
         if changed {
@@ -423,12 +420,14 @@ impl Worker {
         if self.desk.observe(policy, |known| known.blocked = Some(trouble)) {
             self.tools.triggers.fire(policy);
         }
-        self.put_off(policy);
+        self.put_off(policy, Duration::ZERO);
     }
 
-    fn put_off(&mut self, policy: &PolicyKey) {
+    /// Tries again later, and not before what the member asked for.
+    fn put_off(&mut self, policy: &PolicyKey, at_least: Duration) {
         let tries = self.tries.get(policy).map_or(0, |a_try| a_try.tries);
-        let pause = FIRST_TRY.saturating_mul(1 << tries.min(10)).min(SLOWEST_TRY);
+        let pause = FIRST_TRY.saturating_mul(1 << tries.min(10)).max(at_least);
+        let pause = pause.min(SLOWEST_TRY);
         self.tries.insert(
             policy.clone(),
             Try {
@@ -450,12 +449,12 @@ impl Worker {
                 marks.insert(key.clone(), Mark::of(live));
             }
         }
-        let interpreter = Arc::clone(&self.tools.interpreter);
+        let tools = &self.tools;
         // Other work may have come meanwhile.
         let newest = self.desk.assignment(policy);
         let current = newest.is_some_and(|newest| std::ptr::eq(&*newest, assignment));
         let changed = self.desk.observe(policy, |known| {
-            *known = pass::observed(known, assignment, report, &*interpreter);
+            *known = pass::observed(known, assignment, report, tools);
             known.complete &= current;
         });
         if changed {
@@ -475,7 +474,7 @@ impl Worker {
         if report.is_complete() {
             self.tries.remove(policy);
         } else {
-            self.put_off(policy);
+            self.put_off(policy, pass::asked_to_wait(report));
         }
     }
 }

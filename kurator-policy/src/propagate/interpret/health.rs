@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::ObjectKind;
 
 /// How an object in a member is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ObjectHealth {
     /// It does what it is for.
@@ -21,6 +21,7 @@ pub enum ObjectHealth {
         why: String,
     },
     /// Nothing is known of how this kind tells.
+    #[default]
     Unknown,
 }
 
