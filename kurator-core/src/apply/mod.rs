@@ -13,6 +13,7 @@ mod failure;
 mod options;
 mod outcome;
 mod owner;
+mod retain;
 #[cfg(feature = "client")]
 mod server_side;
 mod set;
@@ -20,10 +21,13 @@ mod set;
 #[cfg(feature = "mock")]
 pub use self::applier::MockApplier;
 #[cfg(feature = "client")]
+pub(crate) use self::retain::without;
+#[cfg(feature = "client")]
 pub use self::{
     applier::{Applier, ApplyError},
     server_side::{ANNOTATION_APPLIED_HASH, ServerSideApplier},
 };
+pub(crate) use self::retain::{leave, unescape};
 pub use self::{
     failure::ApplyFailure,
     options::{ApplyOptions, ConflictResolution, KindRef, PruneScope},
@@ -31,5 +35,6 @@ pub use self::{
         ApplyReport, FieldConflict, ObjectOutcome, ObjectReport, Pruning, Refusal, Removal, RemovalReport,
     },
     owner::{ANNOTATION_OWNER_NAME, FIELD_MANAGER, LABEL_HUB, LABEL_OWNER, Owner, OwnerError},
+    retain::retain,
     set::{Desired, ObjectKey, ObjectSet, ObjectSetError},
 };

@@ -1,6 +1,8 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+
+use super::ObjectKey;
 
 /// What to do about an object, or a field of one, that somebody else holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -67,6 +69,9 @@ pub struct ApplyOptions {
     pub create_namespaces: bool,
     /// Where to prune. Default: the kinds of the set.
     pub prune: PruneScope,
+    /// Fields, as JSON pointers, that a controller on the member may own: they are given their first value and left to
+    /// it from then on; see [`retain`](super::retain). Default: none.
+    pub member_owned: BTreeMap<ObjectKey, Vec<String>>,
 }
 
 impl Default for ApplyOptions {
@@ -75,6 +80,7 @@ impl Default for ApplyOptions {
             conflict_resolution: ConflictResolution::default(),
             create_namespaces: true,
             prune: PruneScope::default(),
+            member_owned: BTreeMap::new(),
         }
     }
 }
@@ -91,6 +97,13 @@ impl ApplyOptions {
     #[must_use]
     pub fn without_namespace_creation(mut self) -> Self {
         self.create_namespaces = false;
+        self
+    }
+
+    /// Sets which fields of which objects a controller on the member may own.
+    #[must_use]
+    pub fn with_member_owned(mut self, fields: BTreeMap<ObjectKey, Vec<String>>) -> Self {
+        self.member_owned = fields;
         self
     }
 

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use crate::apply::FieldConflict;
+use crate::apply::{FieldConflict, unescape};
 
 /// Path to a leaf: a scalar, a list, or an empty map.
 pub(super) type Path = Vec<String>;
@@ -82,6 +82,13 @@ pub(super) fn take(managers: &mut Managers, manager: &str, live: &Value, wanted:
         });
     }
     managers.retain(|name, holding| name == manager || !holding.paths.is_empty());
+}
+
+/// Whether somebody else than `manager` holds the field at a JSON pointer.
+pub(super) fn holds_beside(managers: &Managers, manager: &str, pointer: &str) -> bool {
+    let path: Path = pointer.split('/').skip(1).map(unescape).collect();
+    let mut others = managers.iter().filter(|(name, _)| *name != manager);
+    others.any(|(_, holding)| holding.paths.contains(&path))
 }
 
 /// One path leads through or to where the other ends.

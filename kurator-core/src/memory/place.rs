@@ -2,14 +2,14 @@ use serde_json::Value;
 
 use super::{
     InMemoryFleet, InMemoryMember, MemoryError, Preconditions,
-    fields::Managers,
+    fields::{Managers, holds_beside},
     member::{Stored, labels_of},
 };
 use crate::{
     apply::{
         ANNOTATION_OWNER_NAME, ApplyFailure, ApplyOptions, ApplyReport, ConflictResolution, Desired,
         FIELD_MANAGER, KindRef, LABEL_HUB, LABEL_OWNER, ObjectKey, ObjectOutcome, ObjectReport, ObjectSet,
-        Owner, PruneScope, Pruning, Refusal, Removal, RemovalReport,
+        Owner, PruneScope, Pruning, Refusal, Removal, RemovalReport, leave,
     },
     names::ClusterName,
 };
@@ -74,21 +74,27 @@ impl InMemoryMember {
             let applied = self.apply(desired.body(), FIELD_MANAGER, overwrite)?;
             return Ok((ObjectOutcome::Created, Some(applied.object)));
         };
+        let mut body = desired.body().clone();
+        if let Some(pointers) = options.member_owned.get(desired.key()) {
+            leave(&mut body, &live, pointers, |pointer| {
+                holds_beside(&managers, FIELD_MANAGER, pointer)
+            });
+        }
         if !is_of(owner, &live) {
             if let Some(refusal) = refusal(owner, &live, &managers, overwrite) {
                 return Ok((ObjectOutcome::Refused { refusal }, Some(live)));
             }
-            let applied = self.apply(desired.body(), FIELD_MANAGER, true)?;
+            let applied = self.apply(&body, FIELD_MANAGER, true)?;
             return Ok((ObjectOutcome::Updated, Some(applied.object)));
         }
-        let applied = match self.apply(desired.body(), FIELD_MANAGER, overwrite) {
+        let applied = match self.apply(&body, FIELD_MANAGER, overwrite) {
             Err(MemoryError::FieldConflict { mut conflicts, .. }) => {
                 // What was merely edited is drift and is set back.
                 conflicts.retain(|it| managers.get(&it.manager).is_some_and(|holding| holding.applied));
                 if !conflicts.is_empty() {
                     return Ok((ObjectOutcome::Conflict { conflicts }, Some(live)));
                 }
-                self.apply(desired.body(), FIELD_MANAGER, true)?
+                self.apply(&body, FIELD_MANAGER, true)?
             }
             other => other?,
         };

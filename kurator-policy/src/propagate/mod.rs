@@ -32,6 +32,8 @@ pub(crate) use self::object::CRD;
 #[cfg(feature = "client")]
 pub(crate) use kurator_core::reason::with_causes as chain;
 
+pub use kurator_core::apply::retain;
+
 pub use self::{
     activation::{Activated, active_placement},
     check::{PlanFlaw, check},
@@ -43,7 +45,7 @@ pub use self::{
     event::{MAX_EVENTS, PolicyEvent, events},
     interpret::{
         BuiltinKinds, CustomKind, DeclarationError, DeclaredKind, Field, HealthRule, KindDeclaration, Kinds,
-        ObjectHealth, ReplicaRequirements, ResourceInterpreter, hpa_targets, retain,
+        ObjectHealth, ReplicaRequirements, ResourceInterpreter, hpa_targets, replica_fields, scale_target,
     },
     note::{Note, Severity},
     object::{ObjectKey, ObjectKind, PolicyKey},

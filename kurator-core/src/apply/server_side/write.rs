@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{ApplyFailure, Desired, ObjectOutcome, Pass, fields::still_owned};
 use crate::apply::{
     ANNOTATION_OWNER_NAME, ConflictResolution, FieldConflict, LABEL_HUB, LABEL_OWNER, Owner, Refusal,
-    owner::label,
+    owner::label, retain, without,
 };
 
 /// Annotation of everything placed on a member: a hash of what was applied, to see without a write that nothing is
@@ -48,9 +48,17 @@ struct Write<'a> {
     desired: &'a Desired,
     resource: &'a ApiResource,
     api: Api<DynamicObject>,
-    body: Value,
+    /// Fields that a controller on the member may own.
+    member_owned: &'a [String],
     hash: String,
     bytes: usize,
+}
+
+/// What must hold of an object for it to be written.
+#[derive(Clone, Copy, Default)]
+struct Still<'a> {
+    uid: Option<&'a str>,
+    version: Option<&'a str>,
 }
 
 /// The answer to an apply.
@@ -71,23 +79,55 @@ impl<'a> Write<'a> {
         if plain.len() > MAX_REQUEST {
             return Err(ApplyFailure::TooLarge { bytes: plain.len() });
         }
-        let hash = hex(&Sha256::digest(plain.as_bytes()));
-        let mut body = desired.body().clone();
-        if let Some(annotations) = body
-            .pointer_mut("/metadata/annotations")
-            .and_then(Value::as_object_mut)
-        {
-            annotations.insert(ANNOTATION_APPLIED_HASH.to_owned(), hash.clone().into());
-        }
+        let member_owned = pass.options.member_owned.get(desired.key());
+        let member_owned = member_owned.map_or(&[][..], Vec::as_slice);
+        let hash = if member_owned.is_empty() {
+            hex(&Sha256::digest(plain.as_bytes()))
+        } else {
+            // What is left to the member must not look like a change of what is wanted.
+            let mut ours = desired.body().clone();
+            without(&mut ours, member_owned);
+            hex(&Sha256::digest(ours.to_string().as_bytes()))
+        };
         Ok(Self {
             pass,
             desired,
             resource,
             api,
-            body,
+            member_owned,
             hash,
             bytes: plain.len(),
         })
+    }
+
+    /// What is to be sent, given what is there.
+    fn body(&self, live: Option<&DynamicObject>) -> Value {
+        let mut body = self.desired.body().clone();
+        if let Some(annotations) = body
+            .pointer_mut("/metadata/annotations")
+            .and_then(Value::as_object_mut)
+        {
+            annotations.insert(ANNOTATION_APPLIED_HASH.to_owned(), self.hash.clone().into());
+        }
+        if let (Some(live), false) = (live, self.member_owned.is_empty())
+            && let Ok(live) = serde_json::to_value(live)
+        {
+            retain(&mut body, Some(&live), self.member_owned, self.manager());
+        }
+        body
+    }
+
+    /// What an object that is there must still be when it is written by force: the same, and, where something is left
+    /// to the member, as it was when that was read. A controller there may have written it since.
+    fn still<'l>(&self, live: &'l DynamicObject, force: bool) -> Still<'l> {
+        Still {
+            uid: live.metadata.uid.as_deref(),
+            version: live
+                .metadata
+                .resource_version
+                .as_deref()
+                .filter(|_| force && !self.member_owned.is_empty()),
+        }
     }
 
     fn manager(&self) -> &str {
@@ -99,11 +139,12 @@ impl<'a> Write<'a> {
         if live.metadata.deletion_timestamp.is_some() {
             return Err(ApplyFailure::BeingDeleted);
         }
-        if self.is_settled(live) {
+        let body = self.body(Some(live));
+        if self.is_settled(live, &body) {
             return Ok((ObjectOutcome::Unchanged, Some(live.clone())));
         }
         let force = self.pass.options.conflict_resolution == ConflictResolution::Overwrite;
-        let status = match self.apply(live.metadata.uid.as_deref(), force).await? {
+        let status = match self.apply(body.clone(), self.still(live, force), force).await? {
             Answer::Created(object) | Answer::Patched(object) => return Ok(self.patched(live, object)),
             Answer::Refused(status) => status,
         };
@@ -118,7 +159,7 @@ impl<'a> Write<'a> {
         if !applied.is_empty() {
             return Ok((ObjectOutcome::Conflict { conflicts: applied }, Some(live.clone())));
         }
-        match self.apply(live.metadata.uid.as_deref(), true).await? {
+        match self.apply(body, self.still(live, true), true).await? {
             Answer::Created(object) | Answer::Patched(object) => Ok(self.patched(live, object)),
             Answer::Refused(status) => Err(self.failure(&status)),
         }
@@ -136,7 +177,7 @@ impl<'a> Write<'a> {
             Ok(Some(live)) => match self.refusal(&live.metadata) {
                 Some(refusal) => Ok((ObjectOutcome::Refused { refusal }, Some(live))),
                 None if live.metadata.deletion_timestamp.is_some() => Err(ApplyFailure::BeingDeleted),
-                None => match self.apply(live.metadata.uid.as_deref(), true).await? {
+                None => match self.apply(self.body(Some(&live)), self.still(&live, true), true).await? {
                     Answer::Created(object) | Answer::Patched(object) => {
                         Ok((ObjectOutcome::Updated, Some(object)))
                     }
@@ -149,13 +190,13 @@ impl<'a> Write<'a> {
 
     async fn create(&self) -> Result<Written, ApplyFailure> {
         let force = self.pass.options.conflict_resolution == ConflictResolution::Overwrite;
-        let mut answer = self.apply(None, force).await?;
+        let mut answer = self.apply(self.body(None), Still::default(), force).await?;
         if let Answer::Refused(status) = &answer
             && matches!(self.failure(status), ApplyFailure::NamespaceMissing { .. })
             && self.pass.options.create_namespaces
         {
             self.create_namespace().await?;
-            answer = self.apply(None, force).await?;
+            answer = self.apply(self.body(None), Still::default(), force).await?;
         }
         match answer {
             Answer::Created(object) => Ok((ObjectOutcome::Created, Some(object))),
@@ -209,15 +250,17 @@ impl<'a> Write<'a> {
     }
 
     /// Not `Api::patch`: the status code tells whether the object was created.
-    async fn apply(&self, uid: Option<&str>, force: bool) -> Result<Answer, ApplyFailure> {
+    async fn apply(&self, mut body: Value, still: Still<'_>, force: bool) -> Result<Answer, ApplyFailure> {
         let mut params = PatchParams::apply(self.manager());
         params.force = force;
         // A field the server does not know must not vanish silently.
         params.field_validation = Some(kube::api::ValidationDirective::Strict);
-        let mut body = self.body.clone();
         // The object may have been replaced by another of the same name: then this is a conflict.
-        if let Some(uid) = uid {
+        if let Some(uid) = still.uid {
             body["metadata"]["uid"] = uid.into();
+        }
+        if let Some(version) = still.version {
+            body["metadata"]["resourceVersion"] = version.into();
         }
         let key = self.desired.key();
         let namespace = Some(key.object.namespace.as_str()).filter(|namespace| !namespace.is_empty());
@@ -259,14 +302,14 @@ impl<'a> Write<'a> {
     }
 
     /// Whether applying would change nothing, as far as can be known without trying.
-    fn is_settled(&self, live: &DynamicObject) -> bool {
+    fn is_settled(&self, live: &DynamicObject, body: &Value) -> bool {
         let annotations = live.metadata.annotations.as_ref();
         let hash = annotations.and_then(|annotations| annotations.get(ANNOTATION_APPLIED_HASH));
         if hash != Some(&self.hash) {
             return false;
         }
         let api_version = &self.resource.api_version;
-        if still_owned(&live.metadata, self.manager(), api_version, &self.body) {
+        if still_owned(&live.metadata, self.manager(), api_version, body) {
             return true;
         }
         let key = (self.pass.cluster.clone(), self.desired.key().clone());

@@ -55,6 +55,11 @@ impl Assignment {
             && self.set.owner() == other.set.owner()
     }
 
+    /// Whether some of it has replicas, which an autoscaler may set.
+    pub(super) fn scales(&self) -> bool {
+        self.revisions.values().any(|wanted| wanted.replicas.is_some())
+    }
+
     pub(super) fn kind_refs(&self) -> BTreeSet<KindRef> {
         self.kinds
             .iter()

@@ -1,5 +1,6 @@
 //! One worker for each member. Workers share nothing, so a member that hangs holds up nobody but itself.
 
+mod autoscalers;
 mod desk;
 mod glance;
 mod pass;

@@ -11,7 +11,7 @@ use std::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use kurator_core::{
     apply::{
-        Applier, ApplyError, ApplyOptions, ApplyReport, ObjectOutcome, ObjectReport, PruneScope, Pruning,
+        self, Applier, ApplyError, ApplyOptions, ApplyReport, ObjectOutcome, ObjectReport, PruneScope, Pruning,
     },
     multicluster::EngagedMember,
     names::ClusterName,
@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use super::{
+    autoscalers::{self, Autoscalers, Scaled},
     desk::{Assignment, Desk},
     pass,
     watches::{Mark, Seen, Sight, Watches},
@@ -30,6 +31,7 @@ use crate::{
     controller::{DistributionMetric, DistributionMetrics, Settings, trigger::Triggers},
     propagate::{
         MemberReason, ObjectKey, ObjectKind, PolicyKey, ResourceInterpreter, TIMED_OUT, Trouble, chain,
+        replica_fields, scale_target,
     },
 };
 
@@ -65,6 +67,9 @@ pub(super) struct Worker {
     /// By the UID that its objects are labelled with.
     owners: BTreeMap<String, PolicyKey>,
     kinds: BTreeSet<ObjectKind>,
+    /// What is scaled here; looked at from the first workload on.
+    autoscalers: Option<Autoscalers>,
+    scaled: Scaled,
     tidying: Tidying,
 }
 
@@ -138,6 +143,8 @@ impl Worker {
             held: BTreeMap::new(),
             owners: BTreeMap::new(),
             kinds: BTreeSet::new(),
+            autoscalers: None,
+            scaled: Scaled::NotYet,
             // A predecessor may not have come to it.
             tidying: Tidying::due(),
         }
@@ -154,6 +161,7 @@ impl Worker {
                 () = self.desk.wake.notified() => self.take_work(),
                 Some(seen) = self.seen.recv() => self.look_at(seen),
                 Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.finish(done),
+                () = changed(self.autoscalers.as_mut()) => self.look_at_scaled(),
                 () = sleep_until(timer) => {}
             }
         }
@@ -182,11 +190,38 @@ impl Worker {
             .values()
             .flat_map(|assignment| assignment.kinds.iter().cloned())
             .collect();
+        if self.autoscalers.is_none() && assigned.values().any(|assignment| assignment.scales()) {
+            self.autoscalers = Some(Autoscalers::watch(self.member.client()));
+        }
         if kinds != self.kinds {
             self.watches
                 .keep(&kinds, &self.member.client(), &self.tools, &self.sender);
             self.kinds = kinds;
         }
+    }
+
+    /// What came under an autoscaler, and what is no longer under one, is applied differently from now on.
+    fn look_at_scaled(&mut self) {
+        let Some(autoscalers) = &self.autoscalers else {
+            return;
+        };
+        let before = std::mem::replace(&mut self.scaled, autoscalers.scaled());
+        for (policy, assignment) in self.desk.assignments() {
+            let mut objects = assignment.revisions.keys();
+            let affected = match before {
+                Scaled::Known(_) => objects.any(|it| before.contains(it) != self.scaled.contains(it)),
+                // It waited for that.
+                Scaled::NotYet | Scaled::Unanswered(_) => assignment.scales(),
+            };
+            if affected {
+                self.dirty.insert(policy);
+            }
+        }
+    }
+
+    /// Whether a pass has to wait until it is known what is scaled here: it would set back what an autoscaler has set.
+    fn must_wait(&self, assignment: &Assignment) -> bool {
+        assignment.scales() && !matches!(self.scaled, Scaled::Known(_))
     }
 
     /// The member answers again, so what did not get through is tried at once.
@@ -235,11 +270,20 @@ impl Worker {
                 self.tries.remove(&policy);
                 continue;
             };
+            if self.must_wait(&assignment) {
+                if let Scaled::Unanswered(why) = &self.scaled {
+                    let message = format!("its autoscalers cannot be listed: {why}");
+                    let reason = MemberReason::Cluster("AutoscalersUnknown");
+                    self.failed(&policy, Trouble::new(reason, message));
+                }
+                continue;
+            }
             self.running.insert(policy.clone());
             let (cluster, tools) = (self.member.name().clone(), self.tools.clone());
+            let scaled = self.scaled.clone();
             self.jobs.push(Box::pin(async move {
                 let begun = Instant::now();
-                let result = apply(&cluster, &tools, &assignment).await;
+                let result = apply(&cluster, &tools, &assignment, &scaled).await;
                 Done::Pass {
                     policy,
                     assignment,
@@ -483,6 +527,7 @@ async fn apply(
     cluster: &ClusterName,
     tools: &Tools,
     assignment: &Assignment,
+    scaled: &Scaled,
 ) -> Result<ApplyReport, Trouble> {
     let prune = if assignment.prune {
         PruneScope::Kinds(assignment.kind_refs())
@@ -491,6 +536,7 @@ async fn apply(
     };
     let options = ApplyOptions::default()
         .with_conflict_resolution(assignment.conflicts)
+        .with_member_owned(member_owned(assignment, scaled, &*tools.interpreter))
         .with_prune(prune);
     let objects = u32::try_from(assignment.set.len()).unwrap_or(u32::MAX);
     let deadline = tools.settings.pass_deadline + tools.settings.object_allowance.saturating_mul(objects);
@@ -504,6 +550,43 @@ async fn apply(
             Err(Trouble::new(MemberReason::Cluster(error.reason()), message))
         }
         Err(_) => Err(timed_out(deadline)),
+    }
+}
+
+/// Which fields of which objects are the member's own: what its kind says, and the replicas of what is scaled there, or
+/// will be by an autoscaler that comes with it.
+fn member_owned(
+    assignment: &Assignment,
+    scaled: &Scaled,
+    interpreter: &dyn ResourceInterpreter,
+) -> BTreeMap<apply::ObjectKey, Vec<String>> {
+    let coming: BTreeSet<_> = assignment
+        .set
+        .objects()
+        .filter_map(|object| scale_target(object.body()))
+        .map(|object| autoscalers::target(&object))
+        .collect();
+    let mut all = BTreeMap::new();
+    for object in assignment.set.objects() {
+        let Some(key) = ObjectKey::of(object.body()) else {
+            continue;
+        };
+        let mut fields = interpreter.member_owned(&key.kind, object.body());
+        if scaled.contains(&key) || coming.contains(&autoscalers::target(&key)) {
+            fields.extend(replica_fields(interpreter, &key.kind, object.body()));
+        }
+        if !fields.is_empty() {
+            all.insert(object.key().clone(), fields);
+        }
+    }
+    all
+}
+
+/// Waits for the autoscalers to change, if they are looked at.
+async fn changed(autoscalers: Option<&mut Autoscalers>) {
+    match autoscalers {
+        Some(autoscalers) => autoscalers.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::super::{ObjectKey, Template};
+use super::super::{ObjectKey, ObjectKind, Template};
+use super::ResourceInterpreter;
 
 /// The objects whose replicas an autoscaler among the templates sets in the members.
 ///
@@ -24,104 +25,95 @@ use super::super::{ObjectKey, Template};
 /// ```
 #[must_use]
 pub fn hpa_targets<'t>(templates: impl IntoIterator<Item = &'t Template>) -> BTreeSet<ObjectKey> {
-    let autoscalers = templates.into_iter().filter(|template| {
-        template.key.kind.kind == "HorizontalPodAutoscaler"
-            && template.key.kind.api_version.starts_with("autoscaling/")
-    });
-    autoscalers
-        .filter_map(|template| {
-            let target = template.manifest.pointer("/spec/scaleTargetRef")?;
-            let text = |field| target.get(field).and_then(Value::as_str);
-            let namespace = template.key.name.namespace.as_str();
-            Some(ObjectKey::new(
-                text("apiVersion")?,
-                text("kind")?,
-                namespace,
-                text("name")?,
-            ))
-        })
-        .collect()
+    let manifests = templates.into_iter().map(|template| &template.manifest);
+    manifests.filter_map(scale_target).collect()
 }
 
-/// Leaves fields of a manifest to the member that has the object already.
-///
-/// Of an object that is not there yet (`live` is `None`), the manifest gives every field its first value. Later, a
-/// field in `pointers` that somebody in the member has written is taken out of the manifest; one that only `manager`
-/// (our field manager) has written keeps the value it has there, for to let go of it would remove it.
+/// What an object scales, if it is an autoscaler.
+#[must_use]
+pub fn scale_target(object: &Value) -> Option<ObjectKey> {
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+    if text("/kind") != Some("HorizontalPodAutoscaler") || !text("/apiVersion")?.starts_with("autoscaling/") {
+        return None;
+    }
+    Some(ObjectKey::new(
+        text("/spec/scaleTargetRef/apiVersion")?,
+        text("/spec/scaleTargetRef/kind")?,
+        text("/metadata/namespace")?,
+        text("/spec/scaleTargetRef/name")?,
+    ))
+}
+
+/// The fields by which an object of a kind says how many replicas it wants, as JSON pointers: those that
+/// [`set_replicas`](ResourceInterpreter::set_replicas) writes.
 ///
 /// ```
-/// use kurator_policy::propagate::retain;
+/// use kurator_policy::propagate::{BuiltinKinds, ObjectKind, replica_fields};
 /// use serde_json::json;
 ///
-/// let pointers = ["/spec/replicas".to_owned()];
-/// let mut first = json!({ "spec": { "replicas": 2 } });
-/// retain(&mut first, None, &pointers, "kurator");
-/// assert_eq!(first, json!({ "spec": { "replicas": 2 } }));
-///
-/// let live = json!({
-///     "metadata": { "managedFields": [
-///         { "manager": "kube-controller-manager", "fieldsV1": { "f:spec": { "f:replicas": {} } } },
-///     ] },
-///     "spec": { "replicas": 9 },
-/// });
-/// let mut later = json!({ "spec": { "replicas": 2 } });
-/// retain(&mut later, Some(&live), &pointers, "kurator");
-/// assert_eq!(later, json!({ "spec": {} }));
+/// let deployment = ObjectKind::new("apps/v1", "Deployment");
+/// let fields = replica_fields(&BuiltinKinds, &deployment, &json!({ "spec": { "replicas": 2 } }));
+/// assert_eq!(fields, ["/spec/replicas"]);
 /// ```
-pub fn retain(manifest: &mut Value, live: Option<&Value>, pointers: &[String], manager: &str) {
-    let Some(live) = live else { return };
-    for pointer in pointers {
-        let Some(value) = live.pointer(pointer) else {
-            continue;
-        };
-        let Some((parent, field)) = pointer.rsplit_once('/') else {
-            continue;
-        };
-        let Some(parent) = manifest.pointer_mut(parent).and_then(Value::as_object_mut) else {
-            continue;
-        };
-        let field = field.replace("~1", "/").replace("~0", "~");
-        if written_by_others(live, pointer, manager) {
-            parent.remove(&field);
-        } else {
-            parent.insert(field, value.clone());
-        }
-    }
+#[must_use]
+pub fn replica_fields(
+    interpreter: &dyn ResourceInterpreter,
+    kind: &ObjectKind,
+    object: &Value,
+) -> Vec<String> {
+    let (mut one, mut two) = (object.clone(), object.clone());
+    interpreter.set_replicas(kind, &mut one, 1);
+    interpreter.set_replicas(kind, &mut two, 2);
+    let mut fields = Vec::new();
+    differences(&one, &two, &mut String::new(), &mut fields);
+    fields
 }
 
-/// Whether a manager other than ours has written a field.
-fn written_by_others(live: &Value, pointer: &str, manager: &str) -> bool {
-    let path: String = pointer
-        .split('/')
-        .skip(1)
-        .map(|step| format!("/f:{step}"))
-        .collect();
-    let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array);
-    entries.into_iter().flatten().any(|entry| {
-        entry.get("manager").and_then(Value::as_str) != Some(manager)
-            && entry
-                .get("fieldsV1")
-                .is_some_and(|fields| fields.pointer(&path).is_some())
-    })
+fn differences(one: &Value, two: &Value, path: &mut String, found: &mut Vec<String>) {
+    if one == two {
+        return;
+    }
+    let (Value::Object(one), Value::Object(two)) = (one, two) else {
+        found.push(path.clone());
+        return;
+    };
+    for (field, value) in one {
+        let length = path.len();
+        path.push('/');
+        path.push_str(&field.replace('~', "~0").replace('/', "~1"));
+        differences(value, two.get(field).unwrap_or(&Value::Null), path, found);
+        path.truncate(length);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::propagate::BuiltinKinds;
     use serde_json::json;
 
     #[test]
-    fn what_only_we_have_written_keeps_the_value_it_has_there() {
-        let live = json!({
-            "metadata": { "managedFields": [
-                { "manager": "kurator", "fieldsV1": { "f:spec": { "f:replicas": {} } } },
-                { "manager": "other", "fieldsV1": { "f:spec": { "f:paused": {} } } },
-            ] },
-            "spec": { "replicas": 5, "paused": true },
-        });
-        let mut manifest = json!({ "spec": { "replicas": 2, "paused": false } });
-        let pointers = ["/spec/replicas", "/spec/paused", "/spec/absent", "nonsense"].map(str::to_owned);
-        retain(&mut manifest, Some(&live), &pointers, "kurator");
-        assert_eq!(manifest, json!({ "spec": { "replicas": 5 } }));
+    fn the_fields_of_replicas_are_found_even_where_they_are_not_set() {
+        let of = |api_version: &str, kind: &str, object: Value| {
+            replica_fields(&BuiltinKinds, &ObjectKind::new(api_version, kind), &object)
+        };
+        assert_eq!(of("apps/v1", "StatefulSet", json!({})), ["/spec/replicas"]);
+        let job = json!({ "spec": { "parallelism": 1, "completions": 3 } });
+        assert_eq!(of("batch/v1", "Job", job), ["/spec/parallelism"]);
+        assert!(of("v1", "ConfigMap", json!({ "data": { "a": "b" } })).is_empty());
+    }
+
+    #[test]
+    fn what_an_autoscaler_scales_is_read_from_either_version() {
+        let scaler = |api_version: &str| {
+            json!({ "apiVersion": api_version, "kind": "HorizontalPodAutoscaler",
+                "metadata": { "name": "a", "namespace": "shop" },
+                "spec": { "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" } } })
+        };
+        let web = ObjectKey::new("apps/v1", "Deployment", "shop", "web");
+        for version in ["autoscaling/v1", "autoscaling/v2"] {
+            assert_eq!(scale_target(&scaler(version)), Some(web.clone()));
+        }
+        assert_eq!(scale_target(&scaler("example.com/v1")), None);
     }
 }

@@ -22,7 +22,7 @@ pub use self::{
     closures::CustomKind,
     declared::{DeclarationError, DeclaredKind, Field, HealthRule, KindDeclaration},
     health::ObjectHealth,
-    member_owned::{hpa_targets, retain},
+    member_owned::{hpa_targets, replica_fields, scale_target},
     requirements::ReplicaRequirements,
 };
 
@@ -90,7 +90,7 @@ pub trait ResourceInterpreter: Debug + Send + Sync {
         None
     }
 
-    /// JSON pointers to fields that a controller in the member may own; see [`retain`].
+    /// JSON pointers to fields that a controller in the member may own; see [`retain`](kurator_core::apply::retain).
     fn member_owned(&self, _kind: &ObjectKind, _object: &Value) -> Vec<String> {
         Vec::new()
     }
