@@ -3,14 +3,15 @@
 
 mod storefront;
 
-use k8s_openapi::api::{apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler};
+use k8s_openapi::api::{apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler, core::v1::ConfigMap};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams},
 };
+use kurator::policy::api::DistributionPolicy;
 use kurator_envtest::{Controllers, MemberSpec};
 use serde_json::json;
-use storefront::{DR, PROD, Storefront, create, deployments, edit, entry};
+use storefront::{DR, PATIENCE, PROD, Storefront, create, deployment, deployments, edit, entry};
 
 const IMAGE: &str = "registry.example/web:2";
 
@@ -98,4 +99,40 @@ async fn an_autoscaler_keeps_the_replicas_it_set_and_without_one_drift_is_correc
     // And with the end of the autoscaler its number is drift too.
     scalers.delete("web", &DeleteParams::default()).await.unwrap();
     fleet.replicas(PROD, "web", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_object_of_a_kind_goes_with_its_template() {
+    let fleet = Storefront::still().await;
+    let templates: Api<ConfigMap> = Api::namespaced(fleet.hub.clone(), "default");
+    let _: ConfigMap = create(&templates, json!({ "metadata": { "name": "web" } })).await;
+    let deployed: Api<Deployment> = Api::namespaced(fleet.hub.clone(), "default");
+    let _: Deployment = create(&deployed, deployment("web", 2)).await;
+    let selectors = json!([
+        { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" },
+        { "apiVersion": "v1", "kind": "ConfigMap", "name": "web" },
+    ]);
+    let policy = json!({ "metadata": { "name": "web" }, "spec": { "resourceSelectors": selectors } });
+    let _: DistributionPolicy = create(&fleet.policy_api(), policy).await;
+    fleet
+        .status("web", "in place", |it| {
+            [PROD, DR]
+                .iter()
+                .all(|cluster| entry(it, cluster).is_some_and(|it| it.applied_objects == 2))
+        })
+        .await;
+    templates.delete("web", &DeleteParams::default()).await.unwrap();
+    for member in [PROD, DR] {
+        let member = fleet.member(member);
+        let maps: Api<ConfigMap> = Api::namespaced(member.direct_client().unwrap(), "default");
+        let gone = |it: Option<&ConfigMap>| it.is_none();
+        tokio::time::timeout(PATIENCE, member.wait_for(&maps, "web", gone))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    fleet
+        .status("web", "looked for no more", |it| it.placed_kinds.len() == 1)
+        .await;
+    fleet.replicas(PROD, "web", 2).await;
 }

@@ -326,10 +326,13 @@ impl Context {
         observed: &Observed,
     ) -> BTreeSet<ObjectKind> {
         let mut kinds: BTreeSet<ObjectKind> = planned.objects.keys().map(|key| key.kind.clone()).collect();
+        // What is there and not planned any more is still to be looked for, also if it was the last of its kind.
+        let along = planned.dependencies();
+        let wanted = |object| planned.objects.contains_key(object) || along.contains(object);
         let settled = observed
             .members
             .values()
-            .all(|seen| seen.complete && seen.leaving.is_empty());
+            .all(|seen| seen.complete && seen.leaving.is_empty() && seen.objects.keys().all(wanted));
         if !settled || policy.deleting || kinds.is_empty() {
             kinds.extend(
                 previous
