@@ -9,6 +9,7 @@
 
 #[cfg(feature = "client")]
 mod applier;
+mod differences;
 mod failure;
 mod options;
 mod outcome;
@@ -27,8 +28,8 @@ pub use self::{
     applier::{Applier, ApplyError},
     server_side::{ANNOTATION_APPLIED_HASH, ServerSideApplier},
 };
-pub(crate) use self::retain::{leave, unescape};
 pub use self::{
+    differences::MAX_DIFFERENCES,
     failure::ApplyFailure,
     options::{ApplyOptions, ConflictResolution, KindRef, PruneScope},
     outcome::{
@@ -37,4 +38,8 @@ pub use self::{
     owner::{ANNOTATION_OWNER_NAME, FIELD_MANAGER, LABEL_HUB, LABEL_OWNER, Owner, OwnerError},
     retain::retain,
     set::{Desired, ObjectKey, ObjectSet, ObjectSetError},
+};
+pub(crate) use self::{
+    differences::differences,
+    retain::{leave, unescape},
 };

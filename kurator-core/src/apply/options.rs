@@ -72,6 +72,8 @@ pub struct ApplyOptions {
     /// Fields, as JSON pointers, that a controller on the member may own: they are given their first value and left to
     /// it from then on; see [`retain`](super::retain). Default: none.
     pub member_owned: BTreeMap<ObjectKey, Vec<String>>,
+    /// Whether nothing is written: the server is asked what it would do, and the report says that. Default: no.
+    pub dry_run: bool,
 }
 
 impl Default for ApplyOptions {
@@ -81,6 +83,7 @@ impl Default for ApplyOptions {
             create_namespaces: true,
             prune: PruneScope::default(),
             member_owned: BTreeMap::new(),
+            dry_run: false,
         }
     }
 }
@@ -104,6 +107,13 @@ impl ApplyOptions {
     #[must_use]
     pub fn with_member_owned(mut self, fields: BTreeMap<ObjectKey, Vec<String>>) -> Self {
         self.member_owned = fields;
+        self
+    }
+
+    /// Writes nothing, and reports what would be written.
+    #[must_use]
+    pub fn with_dry_run(mut self) -> Self {
+        self.dry_run = true;
         self
     }
 

@@ -102,6 +102,16 @@ pub enum ObjectOutcome {
     Unchanged,
     /// It was changed: because what is wanted changed, or because it had drifted.
     Updated,
+    /// It is not there; without [`dry_run`](super::ApplyOptions::dry_run) it would be created.
+    WouldCreate,
+    /// It is otherwise; without [`dry_run`](super::ApplyOptions::dry_run) it would be changed.
+    WouldUpdate {
+        /// Paths of the fields that would change, such as `.spec.replicas`: the first
+        /// [`MAX_DIFFERENCES`](super::MAX_DIFFERENCES), sorted. Never their values.
+        fields: Vec<String>,
+        /// How many more there are.
+        more: usize,
+    },
 }
 
 impl ObjectOutcome {
@@ -119,6 +129,8 @@ impl ObjectOutcome {
             Self::Refused { refusal } => refusal.reason(),
             Self::Unchanged => "Unchanged",
             Self::Updated => "Updated",
+            Self::WouldCreate => "WouldCreate",
+            Self::WouldUpdate { .. } => "WouldUpdate",
         }
     }
 }
@@ -145,6 +157,14 @@ impl fmt::Display for ObjectOutcome {
             Self::Refused { refusal } => write!(f, "refused: {refusal}"),
             Self::Unchanged => f.write_str("unchanged"),
             Self::Updated => f.write_str("updated"),
+            Self::WouldCreate => f.write_str("would be created"),
+            Self::WouldUpdate { fields, more } => {
+                write!(f, "would be changed: {}", fields.join(", "))?;
+                match more {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
+            }
         }
     }
 }
@@ -186,6 +206,8 @@ pub enum Removal {
     },
     /// It is gone.
     Removed,
+    /// Without [`dry_run`](super::ApplyOptions::dry_run) it would be deleted.
+    WouldRemove,
 }
 
 /// An object that is no longer wanted, after a pass.
@@ -268,7 +290,8 @@ impl ApplyReport {
         let wrote =
             |outcome: &ObjectOutcome| matches!(outcome, ObjectOutcome::Created | ObjectOutcome::Updated);
         !self.objects.iter().any(|report| wrote(&report.outcome))
-            && !matches!(&self.pruning, Pruning::Done { removals } if !removals.is_empty())
+            && !matches!(&self.pruning, Pruning::Done { removals }
+                if removals.iter().any(|it| it.removal != Removal::WouldRemove))
     }
 
     /// The outcome of one object of the set.
@@ -296,6 +319,9 @@ impl fmt::Display for ApplyReport {
                             writeln!(f, "{}: {} not removed: {failure}", self.cluster, report.object)
                         }
                         Removal::Removed => writeln!(f, "{}: {} removed", self.cluster, report.object),
+                        Removal::WouldRemove => {
+                            writeln!(f, "{}: {} would be removed", self.cluster, report.object)
+                        }
                     }?;
                 }
                 Ok(())

@@ -22,7 +22,7 @@ pub struct InMemoryMember {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct State {
     unreachable: bool,
     revision: u64,
@@ -296,6 +296,15 @@ impl InMemoryMember {
     }
 
     /// Every object, reachable or not.
+    /// Another member with the same objects.
+    pub(super) fn detached(&self) -> Self {
+        let state = self.lock().clone();
+        Self {
+            name: self.name.clone(),
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
     pub(super) fn stored(&self) -> BTreeMap<ObjectKey, Stored> {
         self.lock().objects.clone()
     }

@@ -9,7 +9,7 @@ use crate::{
     apply::{
         ANNOTATION_OWNER_NAME, ApplyFailure, ApplyOptions, ApplyReport, ConflictResolution, Desired,
         FIELD_MANAGER, KindRef, LABEL_HUB, LABEL_OWNER, ObjectKey, ObjectOutcome, ObjectReport, ObjectSet,
-        Owner, PruneScope, Pruning, Refusal, Removal, RemovalReport, leave,
+        Owner, PruneScope, Pruning, Refusal, Removal, RemovalReport, differences, leave,
     },
     names::ClusterName,
 };
@@ -28,19 +28,57 @@ impl InMemoryFleet {
     ) -> Result<ApplyReport, MemoryError> {
         let member = self.member(cluster)?;
         drop(member.answer()?);
-        let objects: Vec<ObjectReport> = desired
-            .objects()
-            .map(|object| member.place(desired.owner(), object, options))
-            .collect();
-        let in_place = objects.iter().all(|report| report.outcome.is_in_place());
-        let pruning = match &options.prune {
-            PruneScope::Nothing => Pruning::NotAsked,
-            _ if !in_place => Pruning::SetIncomplete,
-            scope => Pruning::Done {
-                removals: member.prune(desired, scope),
-            },
-        };
-        Ok(ApplyReport::new(cluster.clone(), objects, pruning))
+        if options.dry_run {
+            let mut report = place_all(&member.detached(), cluster, desired, options);
+            rehearsed(&member, &mut report);
+            return Ok(report);
+        }
+        Ok(place_all(&member, cluster, desired, options))
+    }
+}
+
+fn place_all(
+    member: &InMemoryMember,
+    cluster: &ClusterName,
+    desired: &ObjectSet,
+    options: &ApplyOptions,
+) -> ApplyReport {
+    let objects: Vec<ObjectReport> = desired
+        .objects()
+        .map(|object| member.place(desired.owner(), object, options))
+        .collect();
+    let in_place = objects.iter().all(|report| report.outcome.is_in_place());
+    let pruning = match &options.prune {
+        PruneScope::Nothing => Pruning::NotAsked,
+        _ if !in_place && !options.dry_run => Pruning::SetIncomplete,
+        scope => Pruning::Done {
+            removals: member.prune(desired, scope),
+        },
+    };
+    ApplyReport::new(cluster.clone(), objects, pruning)
+}
+
+/// Says of what was done on a copy of a member that it would be done.
+fn rehearsed(member: &InMemoryMember, report: &mut ApplyReport) {
+    let stored = member.stored();
+    for entry in &mut report.objects {
+        let before = stored.get(&entry.object).map(|stored| &stored.object);
+        match (&entry.outcome, before, &entry.live) {
+            (ObjectOutcome::Created, _, _) => entry.outcome = ObjectOutcome::WouldCreate,
+            (ObjectOutcome::Updated, Some(before), Some(after)) => {
+                let after = serde_json::to_value(after).unwrap_or_default();
+                let (fields, more) = differences(before, &after, "");
+                entry.outcome = ObjectOutcome::WouldUpdate { fields, more };
+            }
+            _ => {}
+        }
+        let live = before.and_then(|before| serde_json::from_value(before.clone()).ok());
+        entry.live = live.map(Box::new);
+    }
+    if let Pruning::Done { removals } = &mut report.pruning {
+        for entry in removals.iter_mut().filter(|it| it.removal == Removal::Removed) {
+            entry.removal = Removal::WouldRemove;
+        }
     }
 }
 

@@ -91,6 +91,10 @@ pub struct DistributionPolicySpec {
     /// What to do with an object that is already in a member and was not put there by this policy. Default `Abort`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict_resolution: Option<ConflictResolution>,
+    /// How objects get into the members: by server-side apply, or not at all, to learn first what would change. Default
+    /// `ServerSideApply`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply_strategy: Option<ApplyStrategy>,
     /// What is not done for now; left out, everything is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspension: Option<Suspension>,
@@ -145,6 +149,18 @@ pub enum ConflictResolution {
     Abort,
     /// Take it over.
     Overwrite,
+}
+
+/// How objects get into the members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub enum ApplyStrategy {
+    /// By server-side apply.
+    #[default]
+    ServerSideApply,
+    /// Not at all: nothing is written to any member. Each is asked what applying would do there, and the status says what
+    /// would be created, changed (with the paths of the fields) or removed, and what is in conflict with whom.
+    ReportDiff,
 }
 
 /// What became of a distribution policy.
@@ -269,8 +285,8 @@ pub struct ClusterDistribution {
     /// Which revision of the policy the cluster was told to hold, if changes are rolled out in steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<ClusterRollout>,
-    /// The objects of which something is wrong there, the worst first: as many as the status has room for, which is
-    /// shared by all clusters. `message` counts all.
+    /// The objects of which something is wrong there, the worst first, and those that would change with `applyStrategy:
+    /// ReportDiff`: as many as the status has room for, which is shared by all clusters. `message` counts all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<ObjectState>,
 }
@@ -290,6 +306,9 @@ pub struct ObjectState {
     /// The same for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// With `applyStrategy: ReportDiff` the paths of fields that would change, such as `.spec.replicas`: the first ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
 }
 
 /// Sums over all clusters of a distribution policy.

@@ -51,9 +51,9 @@ pub use accelerators::{
 pub use affinity_terms::{ClusterAffinityTerm, OverflowAffinity};
 pub use cluster_affinity::{ClusterAffinity, ClusterField, FieldOperator, FieldRequirement, FieldSelector};
 pub use distribution_policy::{
-    Activation, ClusterDistribution, ConflictResolution, DistributionPolicy, DistributionPolicySpec,
-    DistributionPolicyStatus, DistributionTotals, ObjectPlacement, ObjectState, PlacedDependency, PlacedKind,
-    Preemption,
+    Activation, ApplyStrategy, ClusterDistribution, ConflictResolution, DistributionPolicy,
+    DistributionPolicySpec, DistributionPolicyStatus, DistributionTotals, ObjectPlacement, ObjectState,
+    PlacedDependency, PlacedKind, Preemption,
 };
 pub use failover::{
     ApplicationFailover, ClusterFailover, EdgeFailover, FailedOver, FailoverBehavior, FailoverCause,

@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{
     api::{
-        DistributionPolicySpec, DistributionPolicyStatus, FailedOver, OverridePolicy, Placement, Suspension,
+        ApplyStrategy, DistributionPolicySpec, DistributionPolicyStatus, FailedOver, OverridePolicy,
+        Placement, Suspension,
     },
     placement::Running,
     propagate::{
@@ -122,15 +123,21 @@ impl Context {
             standing: &standing,
             now,
         };
-        let (planned, rollout) = self.roll_out(wish, previous, &pass);
-        let freed = promises.keep(
-            key,
-            &planned,
-            wish.templates,
-            &*self.interpreter,
-            &shown,
-            Instant::now(),
-        );
+        let (mut planned, rollout) = self.roll_out(wish, previous, &pass);
+        planned.report_only = reports_only(wish.spec);
+        let freed = if planned.report_only {
+            // It takes no room from anybody.
+            promises.forget(key)
+        } else {
+            promises.keep(
+                key,
+                &planned,
+                wish.templates,
+                &*self.interpreter,
+                &shown,
+                Instant::now(),
+            )
+        };
         if promises.is_overtaken(key, &shown) {
             self.fleet.look_again();
         }
@@ -179,7 +186,9 @@ impl Context {
             overrides: wish.overrides,
             placement: &wish.spec.placement,
         };
-        let Some(behavior) = &wish.spec.rollout else {
+        // What is only reported goes nowhere, so no step would ever be done: all of it is reported at once.
+        let steps = wish.spec.rollout.as_ref().filter(|_| !reports_only(wish.spec));
+        let Some(behavior) = steps else {
             return (self.plan_revision(wish, &newest, suspension, pass), None);
         };
         let content = Arc::new(Content::of(wish.templates, wish.overrides, &wish.spec.placement));
@@ -313,6 +322,11 @@ impl Clone for Source<'_> {
             ..*self
         }
     }
+}
+
+/// Whether nothing is written to members.
+fn reports_only(spec: &DistributionPolicySpec) -> bool {
+    spec.apply_strategy == Some(ApplyStrategy::ReportDiff)
 }
 
 /// What a member keeps of a revision of which nobody knows any more what it was.

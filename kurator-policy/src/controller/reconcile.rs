@@ -304,6 +304,14 @@ impl Context {
                 entry.rollout = name.ok().and_then(|name| steps.clusters.get(&name).cloned());
             }
             status.rollout = Some(steps.status.clone());
+        } else if decision.planned.report_only {
+            // The steps stand still until something is written again.
+            let before = previous.into_iter().flat_map(|status| &status.clusters);
+            let before: BTreeMap<_, _> = before.map(|entry| (&entry.cluster, &entry.rollout)).collect();
+            for entry in &mut status.clusters {
+                entry.rollout = before.get(&entry.cluster).copied().cloned().flatten();
+            }
+            status.rollout = previous.and_then(|status| status.rollout.clone());
         } else {
             conditions.remove(ROLLED_OUT);
             let written = previous.and_then(|status| status.rollout.as_ref());
@@ -410,6 +418,7 @@ impl Context {
             prune,
             conflicts,
             suspended: false,
+            report_only: planned.report_only,
             shared: false,
             refused,
         })
@@ -435,7 +444,11 @@ impl Context {
         for cluster in concerned {
             let suspended = planned.suspension.dispatching_to(cluster.as_str());
             let keep = if suspended || unsure { &tracked } else { &nothing };
-            let wish = Wish { suspended, overwrite };
+            let wish = Wish {
+                suspended,
+                overwrite,
+                report_only: planned.report_only,
+            };
             word.add(cluster, planned.member(cluster), &wish, keep);
         }
         word.tracked = tracked;

@@ -32,6 +32,8 @@ pub(super) struct Wish {
     pub(super) suspended: bool,
     /// Take it over from somebody else.
     pub(super) overwrite: bool,
+    /// Write nothing, and report what would be written.
+    pub(super) report_only: bool,
 }
 
 /// Everything one policy says: what it needs where, and what it may have brought there before.
@@ -232,13 +234,16 @@ impl SharedObjects {
                 let assignment = match manifest {
                     Some((manifest, revision)) if wanted => {
                         let suspended = entry.wishes(cluster).all(|wish| wish.suspended);
-                        let overwrite = entry.wishes(cluster).any(|wish| wish.overwrite);
-                        let wanted = Some((manifest, revision));
-                        self.assignment(policy, key, wanted, suspended, overwrite)?
+                        let terms = Wish {
+                            suspended,
+                            overwrite: entry.wishes(cluster).any(|wish| wish.overwrite),
+                            report_only: entry.wishes(cluster).all(|wish| wish.report_only),
+                        };
+                        self.assignment(policy, key, Some((manifest, revision)), &terms)?
                     }
                     // It stays as it is until it is known what it is to be.
                     None if wanted => continue,
-                    _ if all_spoken() => self.assignment(policy, key, None, false, false)?,
+                    _ if all_spoken() => self.assignment(policy, key, None, &Wish::default())?,
                     _ => continue,
                 };
                 desks.open(cluster).assign(&name, assignment);
@@ -252,8 +257,7 @@ impl SharedObjects {
         policy: &PolicyKey,
         key: &ObjectKey,
         wanted: Option<(&serde_json::Value, &String)>,
-        suspended: bool,
-        overwrite: bool,
+        terms: &Wish,
     ) -> Result<Assignment, ControllerError> {
         let name = &key.name;
         let (version, kind) = (&key.kind.api_version, &key.kind.kind);
@@ -284,12 +288,13 @@ impl SharedObjects {
             set,
             revisions: revisions.into_iter().collect(),
             kinds: BTreeSet::from([key.kind.clone()]),
-            conflicts: if overwrite {
+            conflicts: if terms.overwrite {
                 ConflictResolution::Overwrite
             } else {
                 ConflictResolution::Abort
             },
-            suspended,
+            suspended: terms.suspended,
+            report_only: terms.report_only,
             shared: true,
             refused: false,
         })

@@ -67,6 +67,8 @@ pub struct Planned {
     pub placements: BTreeMap<ObjectKey, Placed>,
     /// What is not done for now.
     pub suspension: Suspension,
+    /// Whether nothing is to be written to members, but reported what would be.
+    pub report_only: bool,
     /// What the policy's owner should know, sorted.
     pub notes: Vec<Note>,
 }

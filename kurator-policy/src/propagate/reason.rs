@@ -19,6 +19,8 @@ pub enum MemberReason {
     Removing,
     /// Not as planned, and not to be changed for now.
     Suspended,
+    /// Not as planned, and only reported: an object would be created, changed or removed, as the token says.
+    Differs(&'static str),
     /// Everything is there, and something does not get well by waiting.
     Unhealthy,
     /// The policy names a cluster that is not a member, or not any more.
@@ -42,9 +44,18 @@ impl MemberReason {
             Self::Pending => "Pending",
             Self::Removing => "Removing",
             Self::Suspended => "Suspended",
+            Self::Differs(_) => "Differs",
             Self::Unhealthy => "Unhealthy",
             Self::UnknownCluster => "UnknownCluster",
             Self::Object(token) | Self::Cluster(token) => token,
+        }
+    }
+
+    /// The token of one object, which says more where the object only differs.
+    pub(super) const fn of_object(self) -> &'static str {
+        match self {
+            Self::Differs(token) => token,
+            reason => reason.as_str(),
         }
     }
 
@@ -53,7 +64,12 @@ impl MemberReason {
     pub const fn is_failure(self) -> bool {
         !matches!(
             self,
-            Self::Applied | Self::NotReady | Self::Pending | Self::Removing | Self::Suspended
+            Self::Applied
+                | Self::NotReady
+                | Self::Pending
+                | Self::Removing
+                | Self::Suspended
+                | Self::Differs(_)
         )
     }
 
@@ -65,6 +81,7 @@ impl MemberReason {
             Self::Pending,
             Self::Removing,
             Self::Suspended,
+            Self::Differs(""),
         ]
         .iter()
         .any(|well| well.as_str() == token)

@@ -108,6 +108,8 @@ pub struct ObjectObserved {
     pub tried: Option<String>,
     /// Why the manifest of the plan is not there; `None` if it is.
     pub trouble: Option<Trouble>,
+    /// The paths of fields that would change, where that is only reported.
+    pub differs: Vec<String>,
 }
 
 /// Computes the status of a policy.
@@ -272,12 +274,11 @@ impl Findings {
         (worst, all.saturating_sub(1))
     }
 
-    /// The objects that something is wrong with.
-    fn failures(&self) -> Vec<ObjectState> {
-        let failing = self
-            .objects
-            .iter()
-            .filter(|(_, trouble)| trouble.reason.is_failure());
+    /// The objects that something is wrong with, and those that would change.
+    fn failures(&self, seen: &MemberObserved) -> Vec<ObjectState> {
+        let failing = self.objects.iter().filter(|(_, trouble)| {
+            trouble.reason.is_failure() || matches!(trouble.reason, MemberReason::Differs(_))
+        });
         let mut failing: Vec<_> = failing.collect();
         failing.sort_by_key(|(key, trouble)| (Reverse(trouble.reason), key));
         let failing = failing.into_iter().take(MAX_OBJECTS);
@@ -286,11 +287,21 @@ impl Findings {
                 api_version: key.kind.api_version.clone(),
                 kind: key.kind.kind.clone(),
                 name: key.name.name.clone(),
-                reason: trouble.reason.to_string(),
+                reason: trouble.reason.of_object().to_owned(),
                 message: cut(trouble.message.clone(), MAX_OBJECT_MESSAGE),
+                fields: differing(seen, key),
             })
             .collect()
     }
+}
+
+/// The paths of fields that would change, none longer than a message.
+fn differing(seen: &MemberObserved, key: &ObjectKey) -> Vec<String> {
+    let known = seen.objects.get(key);
+    let fields = known.into_iter().flat_map(|known| &known.differs);
+    fields
+        .map(|field| cut(field.clone(), MAX_OBJECT_MESSAGE))
+        .collect()
 }
 
 /// Cuts the lists of objects to what the status has room for: every cluster gets the same number of lines.
@@ -430,7 +441,7 @@ fn row(
     for (key, trouble) in &seen.leaving {
         findings.add(key, trouble.reason, &trouble.message);
     }
-    entry.objects = findings.failures();
+    entry.objects = findings.failures(seen);
     let (mut worst, others) = findings.worst();
     if plan.is_none() {
         // A cluster that was given nothing is of interest only while something is, or may be, left there.
@@ -564,7 +575,12 @@ fn conditions(
         None => conditions.ready(true, &summary),
     };
     match &open {
-        Some(reason) if reason.token == MemberReason::Suspended.as_str() => {
+        // Nothing is being done about it.
+        Some(reason)
+            if [MemberReason::Suspended, MemberReason::Differs("")]
+                .iter()
+                .any(|idle| idle.as_str() == reason.token) =>
+        {
             conditions.progressing(false, reason)
         }
         Some(reason) => conditions.progressing(true, reason),

@@ -161,7 +161,9 @@ impl Applier for ServerSideApplier {
         let objects = pass.write_all().await;
         let pruning = match &options.prune {
             PruneScope::Nothing => Pruning::NotAsked,
-            _ if !objects.iter().all(|report| report.outcome.is_in_place()) => Pruning::SetIncomplete,
+            _ if !options.dry_run && !objects.iter().all(|report| report.outcome.is_in_place()) => {
+                Pruning::SetIncomplete
+            }
             scope => pass.prune(scope).await,
         };
         if objects.iter().any(|it| {

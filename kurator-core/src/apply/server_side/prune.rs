@@ -169,6 +169,9 @@ impl Pass<'_> {
 
     async fn try_remove(&self, leftover: &Leftover) -> Result<Removal, ApplyFailure> {
         let key = &leftover.key;
+        if self.options.dry_run {
+            return Ok(Removal::WouldRemove);
+        }
         let failure = |error: &kube::Error| ApplyFailure::of_error(key, error, 0);
         let api = leftover.served.api_of(&self.client, key)?;
         let mut metadata = leftover.metadata.clone();

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{ApplyFailure, Desired, ObjectOutcome, Pass, fields::still_owned};
 use crate::apply::{
     ANNOTATION_OWNER_NAME, ConflictResolution, FieldConflict, LABEL_HUB, LABEL_OWNER, Owner, Refusal,
-    owner::label, retain, without,
+    differences, owner::label, retain, without,
 };
 
 /// Annotation of everything placed on a member: a hash of what was applied, to see without a write that nothing is
@@ -177,7 +177,13 @@ impl<'a> Write<'a> {
             Ok(Some(live)) => match self.refusal(&live.metadata) {
                 Some(refusal) => Ok((ObjectOutcome::Refused { refusal }, Some(live))),
                 None if live.metadata.deletion_timestamp.is_some() => Err(ApplyFailure::BeingDeleted),
-                None => match self.apply(self.body(Some(&live)), self.still(&live, true), true).await? {
+                None => match self
+                    .apply(self.body(Some(&live)), self.still(&live, true), true)
+                    .await?
+                {
+                    Answer::Created(object) | Answer::Patched(object) if self.pass.options.dry_run => {
+                        Ok(self.would_update(&live, &object))
+                    }
                     Answer::Created(object) | Answer::Patched(object) => {
                         Ok((ObjectOutcome::Updated, Some(object)))
                     }
@@ -191,6 +197,9 @@ impl<'a> Write<'a> {
     async fn create(&self) -> Result<Written, ApplyFailure> {
         let force = self.pass.options.conflict_resolution == ConflictResolution::Overwrite;
         let mut answer = self.apply(self.body(None), Still::default(), force).await?;
+        if self.pass.options.dry_run {
+            return self.would_create(answer, force);
+        }
         if let Answer::Refused(status) = &answer
             && matches!(self.failure(status), ApplyFailure::NamespaceMissing { .. })
             && self.pass.options.create_namespaces
@@ -203,6 +212,25 @@ impl<'a> Write<'a> {
             Answer::Patched(object) if force => Ok((ObjectOutcome::Updated, Some(object))),
             Answer::Patched(object) => self.step_back(object).await,
             Answer::Refused(status) => Err(self.failure(&status)),
+        }
+    }
+
+    /// Whether the object could be created. In a namespace that is not there yet it cannot be tried.
+    fn would_create(&self, answer: Answer, force: bool) -> Result<Written, ApplyFailure> {
+        match answer {
+            Answer::Created(_) => Ok((ObjectOutcome::WouldCreate, None)),
+            Answer::Patched(object) if force => Ok((ObjectOutcome::WouldCreate, Some(object))),
+            Answer::Patched(object) => {
+                let manager = last_writer(&object.metadata, self.manager());
+                let refusal = Refusal::OwnedByOther { manager };
+                Ok((ObjectOutcome::Refused { refusal }, None))
+            }
+            Answer::Refused(status) => match self.failure(&status) {
+                ApplyFailure::NamespaceMissing { .. } if self.pass.options.create_namespaces => {
+                    Ok((ObjectOutcome::WouldCreate, None))
+                }
+                failure => Err(failure),
+            },
         }
     }
 
@@ -253,6 +281,7 @@ impl<'a> Write<'a> {
     async fn apply(&self, mut body: Value, still: Still<'_>, force: bool) -> Result<Answer, ApplyFailure> {
         let mut params = PatchParams::apply(self.manager());
         params.force = force;
+        params.dry_run = self.pass.options.dry_run;
         // A field the server does not know must not vanish silently.
         params.field_validation = Some(kube::api::ValidationDirective::Strict);
         // The object may have been replaced by another of the same name: then this is a conflict.
@@ -287,7 +316,21 @@ impl<'a> Write<'a> {
         answer.await.map_err(|error: kube::Error| self.failure_of(&error))
     }
 
+    fn would_update(&self, before: &DynamicObject, after: &DynamicObject) -> Written {
+        let value = |object: &DynamicObject| serde_json::to_value(object).unwrap_or_default();
+        let (fields, more) = differences(&value(before), &value(after), ANNOTATION_APPLIED_HASH);
+        let outcome = if fields.is_empty() {
+            ObjectOutcome::Unchanged
+        } else {
+            ObjectOutcome::WouldUpdate { fields, more }
+        };
+        (outcome, Some(before.clone()))
+    }
+
     fn patched(&self, before: &DynamicObject, after: DynamicObject) -> Written {
+        if self.pass.options.dry_run {
+            return self.would_update(before, &after);
+        }
         let unchanged = before.metadata.resource_version == after.metadata.resource_version;
         if unchanged && let Some(version) = after.metadata.resource_version.clone() {
             let key = (self.pass.cluster.clone(), self.desired.key().clone());

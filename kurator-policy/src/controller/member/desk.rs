@@ -29,6 +29,8 @@ pub(in super::super) struct Assignment {
     pub(in super::super) conflicts: ConflictResolution,
     /// Whether nothing is to be done about it for now.
     pub(in super::super) suspended: bool,
+    /// Whether nothing is to be written, but reported what would be.
+    pub(in super::super) report_only: bool,
     /// Whether it is there because others refer to it: then it is enough that it is there by the word of any policy,
     /// and a definition by anybody's.
     pub(in super::super) shared: bool,
@@ -52,6 +54,7 @@ impl Assignment {
             && self.conflicts == other.conflicts
             && self.suspended == other.suspended
             && self.refused == other.refused
+            && self.report_only == other.report_only
             && self.set.owner() == other.set.owner()
     }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use kurator_core::apply::{ApplyFailure, ApplyReport, ObjectOutcome, Pruning, Refusal, Removal};
+use kurator_core::apply::{
+    ApplyFailure, ApplyReport, MAX_DIFFERENCES, ObjectOutcome, Pruning, Refusal, Removal,
+};
 
 use super::{desk::Assignment, glance::Glance, worker::Tools};
 use crate::propagate::{CRD, MemberObserved, MemberReason, ObjectKey, ObjectObserved, Trouble};
@@ -35,6 +37,7 @@ pub(super) fn observed(
         if let Some(live) = &entry.live {
             Glance::at(tools, &key.kind, live).tell(&mut object);
         }
+        object.differs = differs(&entry.outcome);
         match trouble(&entry.outcome) {
             _ if assignment.shared && is_there_anyway(assignment, key, &entry.outcome) => {
                 object.trouble = None
@@ -64,6 +67,9 @@ pub(super) fn observed(
             for entry in removals {
                 let trouble = match &entry.removal {
                     Removal::Removed => continue,
+                    Removal::WouldRemove => {
+                        Trouble::new(MemberReason::Differs("WouldRemove"), "would be removed")
+                    }
                     Removal::Failed { failure } => Trouble::new(
                         MemberReason::Object(failure.reason()),
                         format!("not removed: {failure}"),
@@ -112,6 +118,18 @@ pub(super) fn asked_to_wait(report: &ApplyReport) -> Duration {
     Duration::from_secs(seconds.max().unwrap_or(0).into())
 }
 
+/// The fields that would change, or that another manager has applied otherwise.
+fn differs(outcome: &ObjectOutcome) -> Vec<String> {
+    match outcome {
+        ObjectOutcome::WouldUpdate { fields, .. } => fields.clone(),
+        ObjectOutcome::Conflict { conflicts } => {
+            let fields = conflicts.iter().take(MAX_DIFFERENCES);
+            fields.map(|conflict| conflict.field.clone()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn trouble(outcome: &ObjectOutcome) -> Option<Trouble> {
     if outcome.is_in_place() {
         return None;
@@ -119,6 +137,9 @@ fn trouble(outcome: &ObjectOutcome) -> Option<Trouble> {
     let reason = match outcome {
         ObjectOutcome::Failed { failure } if failure.concerns_member() => {
             MemberReason::Cluster(failure.reason())
+        }
+        ObjectOutcome::WouldCreate | ObjectOutcome::WouldUpdate { .. } => {
+            MemberReason::Differs(outcome.reason())
         }
         _ => MemberReason::Object(outcome.reason()),
     };

@@ -534,7 +534,12 @@ async fn apply(
     } else {
         PruneScope::Nothing
     };
-    let options = ApplyOptions::default()
+    let options = if assignment.report_only {
+        ApplyOptions::default().with_dry_run()
+    } else {
+        ApplyOptions::default()
+    };
+    let options = options
         .with_conflict_resolution(assignment.conflicts)
         .with_member_owned(member_owned(assignment, scaled, &*tools.interpreter))
         .with_prune(prune);
