@@ -1,4 +1,4 @@
-//! `examples/distribute.rs` and `examples/operator.rs`, run as they are.
+//! `examples/distribute.rs`, `examples/operator.rs` and `examples/custom_kind.rs`, run as they are.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod example;
@@ -9,8 +9,14 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use kube::api::DeleteParams;
-use storefront::{DR, PROD, Storefront};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api,
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
+    runtime::conditions::is_crd_established,
+};
+use serde_json::json;
+use storefront::{DR, PROD, Storefront, condition, edit, entry, reason};
 
 /// A running example; it ends with this value whatever ends the test.
 struct Running(Child);
@@ -131,4 +137,121 @@ fn the_rollout_example_takes_a_bad_change_back() {
             .all(|line| line.ends_with("has registry.example/web:2")),
         "{text}"
     );
+}
+
+fn engines(client: kube::Client) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("ml.example.com", "v1", "Engine");
+    Api::namespaced_with(client, "default", &ApiResource::from_gvk(&kind))
+}
+
+async fn engine(
+    fleet: &Storefront,
+    member: &str,
+    what: &str,
+    met: impl Fn(Option<&DynamicObject>) -> bool + Send + Sync,
+) {
+    let member = fleet.member(member);
+    let api = engines(member.direct_client().unwrap());
+    let waited = tokio::time::timeout(storefront::PATIENCE, member.wait_for(&api, "chat", met)).await;
+    waited
+        .unwrap_or_else(|_| panic!("{}: the engine is not {what}", member.name()))
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_divides_a_kind_of_its_own_and_is_told_how_it_is_doing() {
+    let fleet = Storefront::idle().await;
+    let hub = fleet.member("hub");
+    // As the operator of engines brings it.
+    let printed = Command::new(example::binary("custom_kind"))
+        .arg("--definition")
+        .output()
+        .unwrap();
+    let definition = String::from_utf8(printed.stdout).unwrap();
+    for member in [PROD, DR] {
+        fleet.member(member).apply(&definition).await.unwrap();
+    }
+    let example = Running::start("custom_kind", &[], &fleet);
+    let definitions = Api::<CustomResourceDefinition>::all(fleet.hub.clone());
+    let installed = hub.wait_for(&definitions, "engines.ml.example.com", is_crd_established());
+    tokio::time::timeout(storefront::PATIENCE, installed)
+        .await
+        .unwrap()
+        .unwrap();
+    hub.apply(include_str!("../examples/manifests/engine.yaml"))
+        .await
+        .unwrap();
+    let in_place = |it: &_| {
+        [PROD, DR]
+            .iter()
+            .all(|cluster| entry(it, cluster).is_some_and(|it| it.applied_objects == 1))
+    };
+    fleet.status("engines", "in place", in_place).await;
+    for (member, workers) in [(PROD, 9), (DR, 3)] {
+        let has = |it: Option<&DynamicObject>| it.is_some_and(|it| it.data["spec"]["workers"] == workers);
+        engine(&fleet, member, "divided", has).await;
+    }
+
+    // What the operator in a member writes: a field of its own, and how the engine is doing.
+    let dr = engines(fleet.member(DR).direct_client().unwrap());
+    edit(&dr, "chat", json!({ "spec": { "volume": "weights-1" } })).await;
+    let tell = async |member: &str, status: serde_json::Value| {
+        let api = engines(fleet.member(member).direct_client().unwrap());
+        let patch = Patch::Merge(json!({ "status": status }));
+        api.patch_status("chat", &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    };
+    tell(
+        PROD,
+        json!({ "phase": "Running", "readyWorkers": 9, "reason": "" }),
+    )
+    .await;
+    tell(
+        DR,
+        json!({ "phase": "Failed", "readyWorkers": 0, "reason": "no weights" }),
+    )
+    .await;
+    fleet
+        .status("engines", "broken in one", |it| {
+            reason(it, PROD) == "Applied" && entry(it, DR).is_some_and(|it| it.message.contains("no weights"))
+        })
+        .await;
+    tell(DR, json!({ "phase": "Running", "readyWorkers": 3, "reason": "" })).await;
+    let status = fleet
+        .status("engines", "ready", |it| condition(it, "Ready", "True").is_some())
+        .await;
+    assert_eq!(status.totals.unwrap().ready_replicas, 12);
+
+    // More workers, and nothing else: the field of the member stays.
+    edit(
+        &engines(fleet.hub.clone()),
+        "chat",
+        json!({ "spec": { "workers": 16 } }),
+    )
+    .await;
+    let grown = |it: Option<&DynamicObject>| {
+        it.is_some_and(|it| it.data["spec"]["workers"] == 4 && it.data["spec"]["volume"] == "weights-1")
+    };
+    engine(&fleet, DR, "grown", grown).await;
+
+    fleet
+        .policy_api()
+        .delete("engines", &DeleteParams::default())
+        .await
+        .unwrap();
+    fleet.policy_gone("engines").await;
+    // What is somebody else's stays, and no engine does.
+    for member in [PROD, DR] {
+        let client = fleet.member(member).direct_client().unwrap();
+        assert!(
+            engines(client)
+                .list(&ListParams::default())
+                .await
+                .unwrap()
+                .items
+                .is_empty()
+        );
+    }
+    example.end("-INT");
 }
