@@ -50,12 +50,14 @@ async fn an_autoscaler_keeps_the_replicas_it_set_and_without_one_drift_is_correc
         "minReplicas": 5, "maxReplicas": 8,
     } });
     let _: HorizontalPodAutoscaler = create(&scalers, scaler).await;
-    let scaled = fleet.replicas(PROD, "web", 5).await;
+    fleet.replicas(PROD, "web", 5).await;
     fleet
         .status("web", "the autoscaler's number is told", |it| {
             entry(it, PROD).is_some_and(|it| (it.planned_replicas, it.applied_replicas) == (3, 5))
         })
         .await;
+
+    let scaled = deployments(fleet.member(PROD)).get("web").await.unwrap();
 
     // Everything else of the object goes on being ours: a change arrives, and the number stays, without ever having been
     // another: each change of the spec is one generation.
