@@ -11,7 +11,8 @@ use std::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use kurator_core::{
     apply::{
-        self, Applier, ApplyError, ApplyOptions, ApplyReport, ObjectOutcome, ObjectReport, PruneScope, Pruning,
+        self, Applier, ApplyError, ApplyOptions, ApplyReport, ObjectOutcome, ObjectReport, PruneScope,
+        Pruning,
     },
     multicluster::EngagedMember,
     names::ClusterName,
