@@ -11,6 +11,7 @@
 //! | decide when the next run is | [`schedule`], [`cron`] |
 //! | decide which runs are kept | [`retention`] |
 //! | decide what a restore changes, and follow it | [`restore`] |
+//! | move what runs on one member to another | [`migration`] |
 //! | know how much would be lost | [`recovery`] |
 //! | do it, through traits you can replace | [`driver`], `execute` (feature `client`) |
 //! | know what Velero would refuse, and drive it | [`velero`] (`VeleroDriver` with feature `client`) |
@@ -86,6 +87,7 @@ pub mod cron;
 pub mod driver;
 #[cfg(feature = "client")]
 pub mod execute;
+pub mod migration;
 pub mod recovery;
 pub mod restore;
 pub mod retention;

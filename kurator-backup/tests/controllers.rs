@@ -12,8 +12,8 @@ use kube::{
 };
 use kurator_backup::{
     api::{
-        self, BackupExecution, BackupExecutionSpec, BackupPolicy, BackupSchedule, ExecutionPhase,
-        RestoreExecution, RestoreExecutionSpec, RestorePhase, RestoreSource,
+        self, BackupExecution, BackupExecutionSpec, BackupPolicy, BackupSchedule, ExecutionPhase, Migration,
+        MigrationPhase, RestoreExecution, RestoreExecutionSpec, RestorePhase, RestoreSource,
     },
     controller::BackupManager,
     driver::{
@@ -451,6 +451,101 @@ async fn a_restore_is_planned_first_and_then_gives_back_what_was_there() {
     running.await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_waits_at_its_gates_moves_what_was_there_and_can_go_back() {
+    let ground = Ground::new().await;
+    // It reads the store that a writes to.
+    let spare = cluster("spare");
+    ground
+        .members
+        .add_member_on(&spare, StoreAddress::new("memory", "fleet", "a"));
+    ground.membership.join(Registration::new(spare.clone()));
+    ground
+        .membership
+        .enrol("pair".parse().unwrap(), [cluster("a"), spare.clone()]);
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "namespace": "shop", "name": "x" }, "data": { "of": "a" },
+    });
+    ground.members.put_object(&cluster("a"), object);
+    let (stop, running) = ground.manager();
+    let migrations = Api::<Migration>::default_namespaced(ground.client());
+    let is = |phase: MigrationPhase| {
+        move |found: Option<&Migration>| {
+            let status = found.and_then(|it| it.status.as_ref());
+            status.is_some_and(|status| status.phase == phase)
+        }
+    };
+    let create = async |name: &str, gate: &str| {
+        let migration: Migration = serde_json::from_value(json!({
+            "apiVersion": "backup.kurator.dev/v1alpha1", "kind": "Migration", "metadata": { "name": name },
+            "spec": { "fleet": "pair", "from": "a", "to": "spare", "proceedTo": gate },
+        }))
+        .unwrap();
+        migrations
+            .create(&PostParams::default(), &migration)
+            .await
+            .unwrap();
+    };
+    let set = async |name: &str, spec: Value| {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        migrations
+            .patch(name, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    };
+    let reaches = async |name: &str, phase: MigrationPhase| {
+        let found = ground.member().wait_for(&migrations, name, is(phase)).await;
+        found.unwrap().unwrap()
+    };
+
+    create("move", "Plan").await;
+    let planned = reaches("move", MigrationPhase::Planned).await;
+    let status = planned.status.unwrap();
+    assert_eq!(
+        (status.planned.unwrap().create, status.target_written),
+        (1, false)
+    );
+    assert!(ground.members.objects(&spare).is_empty(), "a plan writes nothing");
+    set("move", json!({ "proceedTo": "Restore" })).await;
+    reaches("move", MigrationPhase::Restored).await;
+    assert_eq!(
+        ground.members.objects(&spare),
+        ground.members.objects(&cluster("a"))
+    );
+    set("move", json!({ "proceedTo": "Finish" })).await;
+    reaches("move", MigrationPhase::Completed).await;
+    let store = StoreAddress::new("memory", "fleet", "a");
+    assert_eq!(ground.members.stored(&store).len(), 1, "its backup is kept");
+    let refused = migrations
+        .patch(
+            "move",
+            &PatchParams::default(),
+            &Patch::Merge(json!({ "spec": { "to": "b" } })),
+        )
+        .await
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("a migration cannot be changed"),
+        "{refused}"
+    );
+
+    // Another one is taken back from its plan: its backup goes, and nobody else's.
+    create("regretted", "Plan").await;
+    reaches("regretted", MigrationPhase::Planned).await;
+    assert_eq!(ground.members.stored(&store).len(), 2);
+    set("regretted", json!({ "goBack": true })).await;
+    let back = reaches("regretted", MigrationPhase::WentBack).await;
+    assert!(!back.status.unwrap().target_written);
+    assert_eq!(ground.members.stored(&store).len(), 1);
+    let restores = Api::<RestoreExecution>::default_namespaced(ground.client());
+    assert_eq!(
+        restores.list(&ListParams::default()).await.unwrap().items.len(),
+        1
+    );
+    stop.send(()).unwrap();
+    running.await.unwrap();
+}
+
 /// What the server says to a spec, which must not be to its liking.
 async fn refused(member: &Member, kind: &str, spec: Value) -> String {
     let object = json!({
@@ -522,13 +617,16 @@ async fn what_one_object_alone_shows_to_be_wrong_is_refused_with_the_reason() {
         let answer = refused(ground.member(), "RestoreExecution", spec).await;
         assert!(answer.contains(said), "{said}: {answer}");
     }
+    let spec = json!({ "fleet": "storefront", "from": "a", "to": "a" });
+    let answer = refused(ground.member(), "Migration", spec).await;
+    assert!(answer.contains("from and to are the same member"), "{answer}");
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/manifests/backup.yaml");
     let stored = ground
         .member()
         .apply(&std::fs::read_to_string(manifest).unwrap())
         .await
         .unwrap();
-    assert_eq!(stored.len(), 3);
+    assert_eq!(stored.len(), 4);
     ground.create("record", json!({ "fleet": "storefront" })).await;
     let change = json!({ "spec": { "policy": { "fleet": "other" } } });
     let answer = ground

@@ -10,6 +10,8 @@ pub const EXECUTION_UID: &str = "backup.kurator.dev/execution-uid";
 pub const ATTEMPT: &str = "backup.kurator.dev/attempt";
 /// The schedule an execution is of; on executions.
 pub const SCHEDULE: &str = "backup.kurator.dev/schedule";
+/// UID of the migration an execution is of; as an annotation, its name.
+pub const MIGRATION: &str = "backup.kurator.dev/migration";
 /// Namespace and name of the execution; an annotation, because a label has no room for it.
 pub const EXECUTION: &str = "backup.kurator.dev/execution";
 /// Keeps an execution until its backups are deleted.

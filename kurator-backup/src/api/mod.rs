@@ -28,6 +28,7 @@
 )]
 
 mod execution;
+mod migration;
 mod policy;
 mod restore;
 mod schedule;
@@ -39,6 +40,10 @@ pub use self::{
     execution::{
         BackupExecution, BackupExecutionSpec, BackupExecutionStatus, ClusterExecution, ClusterPhase,
         ExecutionPhase, ExecutionTotals, QuiesceRecord,
+    },
+    migration::{
+        Migration, MigrationBackup, MigrationGate, MigrationPhase, MigrationRestore, MigrationSpec,
+        MigrationStatus,
     },
     policy::{
         BackupPolicy, ClusterOverride, ClusterSelection, Consistency, QuiescePolicy, RunLimits, SuccessMode,
@@ -62,6 +67,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![
         BackupExecution::crd(),
         BackupSchedule::crd(),
+        Migration::crd(),
         RestoreExecution::crd(),
     ]
 }

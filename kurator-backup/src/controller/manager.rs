@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::error::ControllerError;
 use crate::{
-    api::{BackupExecution, BackupSchedule, RestoreExecution, labels},
+    api::{BackupExecution, BackupSchedule, Migration, RestoreExecution, labels},
     driver::{BackupDriver, ConsistencyBarrier},
     execute::{Executor, ExecutorOptions},
     run::{Preflight, RunEvent},
@@ -33,7 +33,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// How soon a pass that came too late is made again.
 const STALE: Duration = Duration::from_millis(200);
 
-/// Runs the backup executions and schedules of a hub. See the [module](super).
+/// Runs the backup executions, schedules, restores and migrations of a hub. See the [module](super).
 #[must_use]
 pub struct BackupManager {
     hub: Client,
@@ -123,13 +123,14 @@ impl BackupManager {
         };
         let executions = executions(&api, Arc::clone(&context), changes, halted(halt.clone()));
         let restores = restores(&api, Arc::clone(&context), halted(halt.clone()));
+        let migrations = migrations(&api, Arc::clone(&context), halted(halt.clone()));
         let schedules = schedules(&api, context, halted(halt));
         let ending = async move {
             stop.await;
             // The controllers hold the other end as long as they run.
             let _ = stopped.send(true);
         };
-        future::join4(executions, restores, schedules, ending).await;
+        future::join5(executions, restores, schedules, migrations, ending).await;
     }
 }
 
@@ -253,6 +254,44 @@ async fn schedules(
         )
         .for_each(|done| log(done.map(drop)))
         .await;
+}
+
+async fn migrations(
+    api: &Apis,
+    context: Arc<Context>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let (store, writer) = reflector::store();
+    let objects = watcher(api.of::<Migration>(), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    let of_migrations = || watcher::Config::default().labels(labels::MIGRATION);
+    let backups = watcher(api.of::<PartialObjectMeta<BackupExecution>>(), of_migrations())
+        .default_backoff()
+        .touched_objects();
+    let restores = watcher(api.of::<PartialObjectMeta<RestoreExecution>>(), of_migrations())
+        .default_backoff()
+        .touched_objects();
+    Controller::for_stream(objects, store)
+        .with_config(controller::Config::default().concurrency(16))
+        .watches_stream(backups, |object| migration_of(&object))
+        .watches_stream(restores, |object| migration_of(&object))
+        .graceful_shutdown_on(stop)
+        .run(
+            |object, context: Arc<Context>| async move { context.migration(&object).await },
+            |_, error, _| try_again(error),
+            context,
+        )
+        .for_each(|done| log(done.map(drop)))
+        .await;
+}
+
+/// The label has the UID, which no watch can be asked by.
+fn migration_of(object: &impl ResourceExt) -> Option<reflector::ObjectRef<Migration>> {
+    let name = object.annotations().get(labels::MIGRATION)?;
+    Some(reflector::ObjectRef::new(name).within(&object.namespace()?))
 }
 
 fn try_again(error: &ControllerError) -> Action {

@@ -1,4 +1,4 @@
-//! The controllers: `BackupExecution`, `BackupSchedule` and `RestoreExecution` of a hub, made true on its members.
+//! The controllers: `BackupExecution`, `BackupSchedule`, `RestoreExecution` and `Migration` of a hub, made true on its members.
 //!
 //! Everything a run needs to survive is in the status of its execution: it is written before anything follows from it,
 //! and refused by the hub if somebody else wrote it meanwhile. A controller that dies, is partitioned or runs twice
@@ -21,6 +21,7 @@ mod error;
 mod execution;
 mod manager;
 mod members;
+mod migration;
 mod restore;
 mod schedule;
 mod store;
