@@ -256,6 +256,22 @@ async fn two_managers_that_come_and_go_make_one_backup_an_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_is_stopped_before_the_hub_has_answered_ends_at_once() {
+    let hub = Fleet::builder().members(["hub"]).start().await.unwrap();
+    let hub = &hub.members()[0];
+    hub.link().half_open();
+    let members = InMemoryBackups::new("2026-11-23T03:00:00Z".parse().unwrap());
+    let manager = BackupManager::new(
+        hub.client().unwrap(),
+        Arc::new(StaticMembership::default()),
+        Arc::new(members.clone()),
+        Arc::new(members),
+    );
+    let ended = tokio::time::timeout(Duration::from_secs(10), manager.run(async {})).await;
+    ended.expect("it waits for a hub that nobody asks any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_makes_runs_and_keeps_as_many_as_it_should() {
     let ground = Ground::new().await;
     let (stop, running) = ground.manager();

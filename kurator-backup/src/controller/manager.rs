@@ -1,8 +1,8 @@
 //! The controllers' parts, wired.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
-use futures::{StreamExt, future, stream};
+use futures::{FutureExt, StreamExt, future, stream};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::PartialObjectMeta,
@@ -121,10 +121,10 @@ impl BackupManager {
             hub: self.hub,
             namespace: self.namespace,
         };
-        let executions = executions(&api, Arc::clone(&context), changes, halted(halt.clone()));
-        let restores = restores(&api, Arc::clone(&context), halted(halt.clone()));
-        let migrations = migrations(&api, Arc::clone(&context), halted(halt.clone()));
-        let schedules = schedules(&api, context, halted(halt));
+        let executions = executions(&api, Arc::clone(&context), changes, halt.clone());
+        let restores = restores(&api, Arc::clone(&context), halt.clone());
+        let migrations = migrations(&api, Arc::clone(&context), halt.clone());
+        let schedules = schedules(&api, context, halt);
         let ending = async move {
             stop.await;
             // The controllers hold the other end as long as they run.
@@ -160,11 +160,29 @@ async fn halted(mut halt: watch::Receiver<bool>) {
     }
 }
 
+/// Until the controller has ended. One that is told to stop before it has seen its objects for the first time has begun
+/// no pass, and would wait for them for ever: nobody asks for them any more.
+async fn while_needed<K>(
+    controller: impl Future<Output = ()> + Send,
+    store: &reflector::Store<K>,
+    halt: watch::Receiver<bool>,
+) where
+    K: reflector::Lookup<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let idle = async {
+        halted(halt).await;
+        if store.wait_until_ready().now_or_never().is_some() {
+            future::pending::<()>().await;
+        }
+    };
+    future::select(pin!(controller), pin!(idle)).await;
+}
+
 async fn executions(
     api: &Apis,
     context: Arc<Context>,
     changes: watch::Receiver<u64>,
-    stop: impl Future<Output = ()> + Send + Sync + 'static,
+    halt: watch::Receiver<bool>,
 ) {
     let (store, writer) = reflector::store();
     // What is written into the status comes from here: only the spec, a deletion and a finalizer wake a run.
@@ -176,36 +194,36 @@ async fn executions(
             predicates::generation.combine(predicates::finalizers),
             PredicateConfig::default(),
         );
-    Controller::for_stream(objects, store)
+    let controller = Controller::for_stream(objects, store.clone())
         .with_config(controller::Config::default().concurrency(64))
         .reconcile_all_on(membership_changes(changes))
-        .graceful_shutdown_on(stop)
+        .graceful_shutdown_on(halted(halt.clone()))
         .run(
             |object, context: Arc<Context>| async move { context.execution(&object).await },
             |_, error, _| try_again(error),
             context,
         )
-        .for_each(|done| log(done.map(drop)))
-        .await;
+        .for_each(|done| log(done.map(drop)));
+    while_needed(controller, &store, halt).await;
 }
 
-async fn restores(api: &Apis, context: Arc<Context>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+async fn restores(api: &Apis, context: Arc<Context>, halt: watch::Receiver<bool>) {
     let (store, writer) = reflector::store();
     let objects = watcher(api.of::<RestoreExecution>(), watcher::Config::default())
         .default_backoff()
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
-    Controller::for_stream(objects, store)
+    let controller = Controller::for_stream(objects, store.clone())
         .with_config(controller::Config::default().concurrency(16))
-        .graceful_shutdown_on(stop)
+        .graceful_shutdown_on(halted(halt.clone()))
         .run(
             |object, context: Arc<Context>| async move { context.restore(&object).await },
             |_, error, _| try_again(error),
             context,
         )
-        .for_each(|done| log(done.map(drop)))
-        .await;
+        .for_each(|done| log(done.map(drop)));
+    while_needed(controller, &store, halt).await;
 }
 
 /// A membership that changed may have the fleet that a run waits for.
@@ -218,11 +236,7 @@ fn membership_changes(
     })
 }
 
-async fn schedules(
-    api: &Apis,
-    context: Arc<Context>,
-    stop: impl Future<Output = ()> + Send + Sync + 'static,
-) {
+async fn schedules(api: &Apis, context: Arc<Context>, halt: watch::Receiver<bool>) {
     let owned = |execution: PartialObjectMeta<BackupExecution>| {
         let schedule = execution.labels().get(labels::SCHEDULE)?;
         Some(reflector::ObjectRef::new(schedule).within(&execution.namespace()?))
@@ -239,28 +253,24 @@ async fn schedules(
     )
     .default_backoff()
     .touched_objects();
-    Controller::for_stream(objects, store)
+    let controller = Controller::for_stream(objects, store.clone())
         .with_config(
             controller::Config::default()
                 .concurrency(16)
                 .debounce(Duration::from_millis(500)),
         )
         .watches_stream(executions, owned)
-        .graceful_shutdown_on(stop)
+        .graceful_shutdown_on(halted(halt.clone()))
         .run(
             |object, context: Arc<Context>| async move { context.schedule(&object).await },
             |_, error, _| try_again(error),
             context,
         )
-        .for_each(|done| log(done.map(drop)))
-        .await;
+        .for_each(|done| log(done.map(drop)));
+    while_needed(controller, &store, halt).await;
 }
 
-async fn migrations(
-    api: &Apis,
-    context: Arc<Context>,
-    stop: impl Future<Output = ()> + Send + Sync + 'static,
-) {
+async fn migrations(api: &Apis, context: Arc<Context>, halt: watch::Receiver<bool>) {
     let (store, writer) = reflector::store();
     let objects = watcher(api.of::<Migration>(), watcher::Config::default())
         .default_backoff()
@@ -274,18 +284,18 @@ async fn migrations(
     let restores = watcher(api.of::<PartialObjectMeta<RestoreExecution>>(), of_migrations())
         .default_backoff()
         .touched_objects();
-    Controller::for_stream(objects, store)
+    let controller = Controller::for_stream(objects, store.clone())
         .with_config(controller::Config::default().concurrency(16))
         .watches_stream(backups, |object| migration_of(&object))
         .watches_stream(restores, |object| migration_of(&object))
-        .graceful_shutdown_on(stop)
+        .graceful_shutdown_on(halted(halt.clone()))
         .run(
             |object, context: Arc<Context>| async move { context.migration(&object).await },
             |_, error, _| try_again(error),
             context,
         )
-        .for_each(|done| log(done.map(drop)))
-        .await;
+        .for_each(|done| log(done.map(drop)));
+    while_needed(controller, &store, halt).await;
 }
 
 /// The label has the UID, which no watch can be asked by.
