@@ -6,7 +6,7 @@ mod velero_rig;
 use std::{fs, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::DeleteParams;
 use kurator_backup::{
     driver::{
         BackupDriver, BackupHook, Created, DeletionName, DeletionRequest, DriverError, ExecHook,
@@ -15,11 +15,11 @@ use kurator_backup::{
     velero::preflight,
 };
 use kurator_core::names::NamespacedName;
-use kurator_envtest::{Cut, Fleet, Member, MemberSpec, Nodes, Part, Velero};
+use kurator_envtest::{Cut, Fleet, MemberSpec, Nodes, Part, Velero};
 use serde_json::{Value, json};
 use velero_rig::{
     backup_ends, backup_is, backup_name, cluster, driver, eventually, objects, owner, request, restore_ends,
-    restore_name, run_pod, shop, velero,
+    restore_name, run_pod, set_phase, shop, syncs, velero,
 };
 
 /// So that a server that starts syncs with the store, however short ago it did.
@@ -193,21 +193,6 @@ async fn backups_of_two_members_are_restored_into_a_third_as_they_were() {
     assert_eq!(backup_ends(&driver, "east", "late").await.phase, Phase::Completed);
 }
 
-/// Restarts the server until it has synced with the store so many times: it does so when it starts.
-async fn syncs(member: &Member, times: usize) {
-    let locations = velero(member, "BackupStorageLocation");
-    for _ in 0..times {
-        let location = locations.get("default").await.unwrap();
-        let before = location.data["status"]["lastSyncedTime"].clone();
-        member.restart_velero().await.unwrap();
-        eventually("the server syncs", async || {
-            let location = locations.get("default").await.unwrap();
-            location.data["status"]["lastSyncedTime"] != before
-        })
-        .await;
-    }
-}
-
 #[tokio::test]
 async fn a_deleted_backup_is_gone_from_the_store_and_does_not_come_back() {
     let velero_spec = Velero::on("backups")
@@ -286,14 +271,6 @@ async fn a_deleted_backup_is_gone_from_the_store_and_does_not_come_back() {
         store.objects("backups", "east/backups/gone").unwrap(),
         Vec::<String>::new()
     );
-}
-
-async fn set_phase(member: &Member, kind: &str, name: &str, phase: &str) {
-    let patch = Patch::Merge(json!({"status": {"phase": phase}}));
-    velero(member, kind)
-        .patch(name, &PatchParams::default(), &patch)
-        .await
-        .unwrap();
 }
 
 #[tokio::test]

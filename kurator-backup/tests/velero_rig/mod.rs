@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
-    api::{ApiResource, DynamicObject, ListParams, ObjectMeta, PostParams},
+    api::{ApiResource, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
     core::GroupVersionKind,
     discovery::{Discovery, verbs},
 };
@@ -19,7 +19,7 @@ use kurator_backup::{
 };
 use kurator_core::{connect::StaticConnector, names::ClusterName};
 use kurator_envtest::{Fleet, Member, Velero};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 /// How long anything may take that a test waits for.
@@ -126,6 +126,30 @@ pub(crate) async fn eventually(what: &str, mut met: impl AsyncFnMut() -> bool) {
     timeout(PATIENCE, looks)
         .await
         .unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+/// Restarts the server until it has synced with the store so many times: it does so when it starts.
+pub(crate) async fn syncs(member: &Member, times: usize) {
+    let locations = velero(member, "BackupStorageLocation");
+    for _ in 0..times {
+        let location = locations.get("default").await.unwrap();
+        let before = location.data["status"]["lastSyncedTime"].clone();
+        member.restart_velero().await.unwrap();
+        eventually("the server syncs", async || {
+            let location = locations.get("default").await.unwrap();
+            location.data["status"]["lastSyncedTime"] != before
+        })
+        .await;
+    }
+}
+
+/// Leaves an object of a server that is dead in this phase, as a crash at another instant would have.
+pub(crate) async fn set_phase(member: &Member, kind: &str, name: &str, phase: &str) {
+    let patch = Patch::Merge(json!({"status": {"phase": phase}}));
+    velero(member, kind)
+        .patch(name, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
 }
 
 /// Every object of a namespace that somebody made, by kind and name, without what a server or a restore writes.
