@@ -23,7 +23,7 @@ use kurator::{
 use kurator_envtest::{Controllers, Cut, Member, MemberSpec, Nodes, Part};
 use serde_json::{Value, json};
 use storefront::{DR, PROD, Storefront, condition, create, deployment, deployments, edit};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 fn member(name: &str, nodes: Nodes) -> MemberSpec {
     MemberSpec::new(name)
@@ -141,7 +141,7 @@ async fn an_application_leaves_and_comes_home_without_a_replica_too_few() {
     ready(&fleet, "web", &[(PROD, 5), (DR, 5)]).await;
     let observer = Observer::start([fleet.member(PROD), fleet.member(DR)], "storefront");
 
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     taint(
         &fleet,
         PROD,

@@ -231,7 +231,11 @@ fn custom(client: &Client, kind: &str) -> Api<DynamicObject> {
 }
 
 /// Asks until the answer has this code: nothing else says when a rule of the server is in force.
-async fn in_force<T>(code: u16, ask: impl AsyncFn() -> Result<T, kube::Error>) {
+async fn in_force<T, F>(code: u16, ask: impl Fn() -> F + Send + Sync)
+where
+    T: Send,
+    F: Future<Output = Result<T, kube::Error>> + Send,
+{
     let mut last = String::new();
     let asked = async {
         loop {
@@ -261,7 +265,7 @@ async fn deny(client: &Client) {
     let _: ValidatingAdmissionPolicyBinding = create(&Api::all(client.clone()), binding).await;
     let maps = of::<ConfigMap>(client);
     let denied: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": "denied" } })).unwrap();
-    in_force(422, async || maps.create(&dry_run(), &denied).await).await;
+    in_force(422, || async { maps.create(&dry_run(), &denied).await }).await;
 }
 
 /// A request that its server keeps until it is dropped; meanwhile the server is busy.
@@ -320,7 +324,7 @@ async fn turn_away(client: &Client, account: Client) -> Occupant {
         request,
         _webhook: listener,
     };
-    in_force(429, async || secrets.list(&ListParams::default()).await).await;
+    in_force(429, || async { secrets.list(&ListParams::default()).await }).await;
     occupant
 }
 
@@ -348,7 +352,7 @@ async fn limit(client: &Client) {
     )
     .unwrap();
     let services = of::<Service>(client);
-    in_force(403, async || services.create(&dry_run(), &service).await).await;
+    in_force(403, || async { services.create(&dry_run(), &service).await }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

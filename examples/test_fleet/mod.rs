@@ -30,7 +30,7 @@ use kurator::{
 use kurator_envtest::{Controllers, Fleet, MemberSpec, Nodes};
 use serde_json::{Value, json};
 
-pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What an example waits for takes seconds; a minute means that something is wrong.
 const PATIENCE: Duration = Duration::from_secs(120);
