@@ -163,7 +163,7 @@ impl Ground {
         let reached = |found: Option<&BackupExecution>| {
             found
                 .and_then(|it| it.status.as_ref())
-                .is_some_and(|status| met(status))
+                .is_some_and(&met)
         };
         let api = self.executions();
         match self.hub().wait_for(&api, name, reached).await {
