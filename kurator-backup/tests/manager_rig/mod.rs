@@ -160,11 +160,8 @@ impl Ground {
         name: &str,
         met: impl Fn(&api::BackupExecutionStatus) -> bool + Send + Sync,
     ) -> BackupExecution {
-        let reached = |found: Option<&BackupExecution>| {
-            found
-                .and_then(|it| it.status.as_ref())
-                .is_some_and(&met)
-        };
+        let reached =
+            |found: Option<&BackupExecution>| found.and_then(|it| it.status.as_ref()).is_some_and(&met);
         let api = self.executions();
         match self.hub().wait_for(&api, name, reached).await {
             Ok(found) => found.unwrap(),
