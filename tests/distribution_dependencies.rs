@@ -354,3 +354,60 @@ async fn what_is_referred_to_and_missing_is_told_comes_later_and_goes_when_it_is
         .status("second", "nothing goes along", |it| it.dependencies.is_empty())
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_a_member_does_not_know_waits_for_its_definition_or_brings_it_along() {
+    let fleet = Storefront::still().await;
+    let pump = ENGINE.replace("engine", "pump").replace("Engine", "Pump");
+    for definition in [ENGINE, &pump] {
+        fleet.member("hub").apply(definition).await.unwrap();
+    }
+    for (kind, along) in [("Engine", true), ("Pump", false)] {
+        let name = kind.to_lowercase();
+        let object = json!({
+            "apiVersion": "ml.example.com/v1", "kind": kind,
+            "metadata": { "name": "small", "namespace": "default" }, "spec": { "workers": 3 },
+        });
+        fleet.member("hub").apply(&object.to_string()).await.unwrap();
+        let selector = json!({ "apiVersion": "ml.example.com/v1", "kind": kind });
+        let spec = json!({ "resourceSelectors": [selector], "propagateDeps": along });
+        let policy = json!({ "metadata": { "name": name }, "spec": spec });
+        let _: DistributionPolicy = create(&fleet.policy_api(), policy).await;
+    }
+    let pumps = |member| {
+        let kind = GroupVersionKind::gvk("ml.example.com", "v1", "Pump");
+        let client = fleet.member(member).direct_client().unwrap();
+        Api::<DynamicObject>::namespaced_with(client, "default", &ApiResource::from_gvk(&kind))
+    };
+    for member in [PROD, DR] {
+        is(
+            &fleet,
+            member,
+            &definitions(&fleet, member),
+            "engines.ml.example.com",
+            true,
+        )
+        .await;
+        let engines = engines(fleet.member(member).direct_client().unwrap());
+        arrives(&fleet, member, &engines).await;
+    }
+    fleet
+        .status("pump", "no cluster serves it", |it| {
+            condition(it, "Ready", "False").is_some_and(|(token, _)| token == "NotPlaced")
+        })
+        .await;
+    // Somebody else brings it: what waits is placed at once, not with the next look at what a member serves.
+    for member in [PROD, DR] {
+        fleet.member(member).apply(&pump).await.unwrap();
+    }
+    for member in [PROD, DR] {
+        arrives(&fleet, member, &pumps(member)).await;
+    }
+}
+
+/// Waits until an object of a custom kind is there.
+async fn arrives(fleet: &Storefront, member: &str, api: &Api<DynamicObject>) {
+    let there = |object: Option<&DynamicObject>| object.is_some();
+    let waited = tokio::time::timeout(PATIENCE, fleet.member(member).wait_for(api, "small", there)).await;
+    assert!(waited.is_ok_and(|found| found.is_ok()), "{member} has it");
+}

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::PartialObjectMeta;
 use kube::discovery::Discovery;
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::DropGuard;
 
 use super::cut_off::{CutOffPod, OFFLINE, cut_off, cut_off_since, is_about_autonomy};
@@ -26,15 +28,18 @@ use crate::observe::{ApiSet, ClusterView, Health, ObserveError, PodOwner, TEMPLA
 const REFRESH: Duration = Duration::from_secs(600);
 /// How soon after a failure.
 const RETRY: Duration = Duration::from_secs(10);
+/// How soon after a definition changed.
+const GATHER: Duration = Duration::from_millis(500);
 
 /// Observes every engaged member into a [`ClusterView`].
 ///
 /// Nodes and pods follow a watch each, trimmed to what views are made of; version and APIs are asked for when a member
-/// engages and every ten minutes. What the nodes say goes into the member's health: it is not ready when it has cloud
+/// engages, when a CustomResourceDefinition changes there, and every ten minutes. What the nodes say goes into the member's health: it is not ready when it has cloud
 /// nodes and none of them is.
 ///
 /// # RBAC
-/// On the member: `list` and `watch` of `nodes` and `pods`, and discovery. What is not allowed stays unknown.
+/// On the member: `list` and `watch` of `nodes` and `pods`, and discovery. What is not allowed stays unknown. Without
+/// `list` and `watch` of `customresourcedefinitions`, new kinds are noticed every ten minutes only.
 pub struct Facts {
     members: Members,
     known: Arc<Known>,
@@ -238,6 +243,18 @@ async fn observe(member: &EngagedMember, known: &Known) {
             }
             std::future::ready(())
         });
+    let defined = Notify::new();
+    let watch_definitions = watcher(
+        Api::<PartialObjectMeta<CustomResourceDefinition>>::all(member.client()),
+        config(),
+    )
+    .default_backoff()
+    .for_each(|event| {
+        if is_news(&event) {
+            defined.notify_one();
+        }
+        std::future::ready(())
+    });
     let ask = async {
         loop {
             let pause = match served(member.client()).await {
@@ -253,10 +270,14 @@ async fn observe(member: &EngagedMember, known: &Known) {
                     RETRY
                 }
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Several in a row are one change, and a definition is served a moment after it was accepted.
+                () = defined.notified() => tokio::time::sleep(GATHER).await,
+            }
         }
     };
-    tokio::join!(watch_nodes, watch_pods, ask);
+    tokio::join!(watch_nodes, watch_pods, watch_definitions, ask);
 }
 
 /// Whether the store is another after this event: a list that is under way changes nothing before it is complete.

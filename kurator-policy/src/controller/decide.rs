@@ -6,7 +6,10 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use kurator_core::{names::ClusterName, observe::Snapshot};
+use kurator_core::{
+    names::ClusterName,
+    observe::{ApiSupport, Snapshot},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -29,8 +32,8 @@ use crate::{
     },
     placement::Running,
     propagate::{
-        MemberPlan, MemberReason, Note, ObjectKey, Planned, PolicyKey, Rendered, Request, Standing, Template,
-        attach, plan,
+        Known, MemberPlan, MemberReason, Note, ObjectKey, ObjectKind, Planned, PolicyKey, Rendered, Request,
+        Standing, Template, attach, plan,
     },
 };
 
@@ -108,6 +111,7 @@ impl Context {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let failover = fail_over(&situation, &mut memory, &mut running, &mut standing);
         drop(memory);
+        let fleet = with_definitions(fleet, wish);
         let shown = ShownReplicas::new(&self.desks, &self.facts);
         let shown =
             |policy: &PolicyKey, cluster: &ClusterName, object: &ObjectKey| shown.of(policy, cluster, object);
@@ -327,6 +331,35 @@ impl Clone for Source<'_> {
 /// Whether nothing is written to members.
 fn reports_only(spec: &DistributionPolicySpec) -> bool {
     spec.apply_strategy == Some(ApplyStrategy::ReportDiff)
+}
+
+/// The fleet as it is once the definitions that go along have arrived: what defines a kind of the templates goes wherever
+/// these go, so no cluster is refused for want of it.
+fn with_definitions(fleet: Arc<Snapshot>, wish: &Wish<'_>) -> Arc<Snapshot> {
+    let known = Known::of(wish.referred);
+    let kinds: BTreeSet<&ObjectKind> = wish
+        .templates
+        .iter()
+        .map(|template| &template.key.kind)
+        .filter(|kind| known.definition(kind).is_some())
+        .collect();
+    let lacks = |kind: &ObjectKind| {
+        fleet
+            .clusters()
+            .any(|view| view.apis.support(&kind.api_version, &kind.kind) == ApiSupport::Absent)
+    };
+    if !kinds.iter().any(|kind| lacks(kind)) {
+        return fleet;
+    }
+    let mut arrived = Snapshot::clone(&fleet);
+    for view in fleet.clusters() {
+        let mut view = view.clone();
+        for kind in &kinds {
+            view.apis.insert(&kind.api_version, &kind.kind);
+        }
+        arrived.insert(view);
+    }
+    Arc::new(arrived)
 }
 
 /// What a member keeps of a revision of which nobody knows any more what it was.
