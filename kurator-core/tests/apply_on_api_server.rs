@@ -50,6 +50,49 @@ async fn an_object_of_somebody_else_is_not_taken_over_unless_told_to() {
 }
 
 #[tokio::test]
+async fn among_many_new_objects_those_of_somebody_else_are_left_alone() {
+    let ground = Ground::new();
+    let wanted = || (0..20).map(|it| ground.config_map(&format!("a{it:02}"), "ours"));
+    ground.create_namespace().await;
+    let theirs = ground
+        .write("helm", true, ground.config_map("a07", "theirs"))
+        .await;
+    let report = ground.apply(wanted()).await;
+    for (name, reason) in outcomes(&report) {
+        assert_eq!(
+            reason,
+            if name == "a07" { "OwnedByOther" } else { "Created" },
+            "{name}"
+        );
+    }
+    let live = ground.get("v1", "ConfigMap", "a07").await.unwrap();
+    assert_eq!(live.resource_version(), theirs.resource_version());
+    let report = ground.apply(wanted()).await;
+    for (name, reason) in outcomes(&report) {
+        assert_eq!(
+            reason,
+            if name == "a07" {
+                "OwnedByOther"
+            } else {
+                "Unchanged"
+            },
+            "{name}"
+        );
+    }
+
+    // A namespace that is missing is made on the way.
+    let ground = Ground::new();
+    let report = ground
+        .apply((0..20).map(|it| ground.config_map(&format!("a{it:02}"), "ours")))
+        .await;
+    assert_eq!(report.objects.len(), 20);
+    assert!(
+        outcomes(&report).iter().all(|(_, reason)| *reason == "Created"),
+        "{report}"
+    );
+}
+
+#[tokio::test]
 async fn an_object_of_another_owner_is_refused_even_when_overwriting() {
     let ground = Ground::new().overwriting();
     ground.place([ground.config_map("a", "first")]).await;

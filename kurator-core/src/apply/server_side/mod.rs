@@ -5,6 +5,7 @@ mod observe;
 mod prune;
 #[cfg(test)]
 mod tests;
+mod vacant;
 mod write;
 
 use std::{
@@ -20,7 +21,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use kube::Client;
 
-use self::{kinds::Kinds, observe::Observed};
+use self::{kinds::Kinds, observe::Observed, vacant::Vacant};
 use super::{
     Applier, ApplyError, ApplyFailure, ApplyOptions, ApplyReport, Desired, FIELD_MANAGER, ObjectKey,
     ObjectOutcome, ObjectReport, ObjectSet, PruneScope, Pruning,
@@ -42,8 +43,8 @@ const MAX_SETTLED: usize = 16_384;
 /// # Expected flow
 /// One list call for each kind of the set finds what the owner has placed. An object that is there, was applied
 /// from the same content (a hash annotation says so) and is still wholly ours in the server's book of field owners
-/// is left alone; the others are applied. Objects that are not in the list are looked for by name, so that somebody
-/// else's is recognised before it is touched. When everything is in place, what is left over is deleted, with its
+/// is left alone; the others are applied. Objects that are not in the list are looked for by name, many of a kind and
+/// namespace in one request, so that somebody else's is recognised before it is touched. When everything is in place, what is left over is deleted, with its
 /// UID and resource version as preconditions.
 ///
 /// # Guarantees
@@ -83,6 +84,7 @@ struct Pass<'a> {
     desired: &'a ObjectSet,
     options: &'a ApplyOptions,
     observed: Observed,
+    vacant: Vacant,
     /// Set once the member has stopped answering: the rest is not tried.
     lost: AtomicBool,
 }
@@ -149,6 +151,7 @@ impl Applier for ServerSideApplier {
             Ok(observed) => observed,
             Err(failure) => return Err(self.unreadable(cluster, failure).await),
         };
+        let vacant = Vacant::look(&client, desired, &observed).await;
         let pass = Pass {
             applier: self,
             cluster,
@@ -156,6 +159,7 @@ impl Applier for ServerSideApplier {
             desired,
             options,
             observed,
+            vacant,
             lost: AtomicBool::new(false),
         };
         let objects = pass.write_all().await;
@@ -200,17 +204,23 @@ impl Pass<'_> {
             ranks.entry(rank(object.key())).or_default().push(object);
         }
         let mut reports = Vec::with_capacity(self.desired.len());
+        let mut bare = self.vacant.bare_namespaces();
         for objects in ranks.into_values() {
-            let writes: Vec<_> = objects
-                .into_iter()
-                .map(|object| self.write_unless_lost(object))
-                .collect();
-            reports.extend(
-                stream::iter(writes)
-                    .buffer_unordered(CONCURRENCY)
-                    .collect::<Vec<_>>()
-                    .await,
-            );
+            // Of many objects for a namespace that may be missing one goes ahead and makes it.
+            let goes_ahead = |object: &&Desired| bare.remove(object.key().object.namespace.as_str());
+            let (ahead, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(goes_ahead);
+            for objects in [ahead, others] {
+                let writes: Vec<_> = objects
+                    .into_iter()
+                    .map(|object| self.write_unless_lost(object))
+                    .collect();
+                reports.extend(
+                    stream::iter(writes)
+                        .buffer_unordered(CONCURRENCY)
+                        .collect::<Vec<_>>()
+                        .await,
+                );
+            }
         }
         reports.sort_by(|a, b| a.object.cmp(&b.object));
         reports

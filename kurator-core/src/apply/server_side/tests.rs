@@ -304,3 +304,164 @@ async fn overwriting_takes_an_object_over_by_force() {
     assert!(patch.query.contains("force=true"), "{}", patch.query);
     assert_eq!(patch.body["metadata"]["uid"], "4");
 }
+
+const TEN: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+
+/// A table of names, as an API server makes it where objects are left out.
+fn table(names: &[&str], more: &str) -> (u16, Value) {
+    let rows: Vec<_> = names
+        .iter()
+        .map(|name| json!({"cells": [name, 1, "5m"], "object": null}))
+        .collect();
+    let column = |name: &str, format: &str| json!({"name": name, "type": "string", "format": format});
+    let columns = [column("Name", "name"), column("Data", ""), column("Age", "")];
+    let metadata = json!({"resourceVersion": "9", "continue": more});
+    let kind = json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1"});
+    let mut table = json!({"metadata": metadata, "columnDefinitions": columns, "rows": rows});
+    table
+        .as_object_mut()
+        .unwrap()
+        .extend(kind.as_object().unwrap().clone());
+    (200, table)
+}
+
+fn name(seen: &Seen) -> &str {
+    seen.path.rsplit('/').next().unwrap()
+}
+
+#[tokio::test]
+async fn many_absent_objects_cost_one_look_and_a_write_each() {
+    let (connector, log) = member(|seen| match (seen.method.as_str(), seen.path.as_str()) {
+        ("GET", "/api/v1/configmaps") => list([]),
+        ("GET", "/api/v1/namespaces/apps/configmaps") if seen.query.contains("continue=more") => {
+            table(&["i"], "")
+        }
+        ("GET", "/api/v1/namespaces/apps/configmaps") => table(&["z"], "more"),
+        ("GET", _) => (
+            200,
+            json!({"metadata": {"name": "i", "managedFields": [{"manager": "helm"}]}}),
+        ),
+        _ => (201, stored(name(seen), "1", "1")),
+    });
+    let report = apply(&connector, &TEN, without_prune()).await;
+    for entry in &report.objects {
+        let reason = if entry.object.object.name == "i" {
+            "OwnedByOther"
+        } else {
+            "Created"
+        };
+        assert_eq!(entry.outcome.reason(), reason, "{}", entry.object);
+    }
+    let seen = log.take();
+    let queries = seen.iter().filter(|it| it.path.ends_with("apps/configmaps"));
+    assert!(
+        queries
+            .map(|it| &it.query)
+            .all(|it| it.contains("includeObject=None"))
+    );
+    // Discovery, the list, the table in two pages, and somebody else's.
+    assert_eq!(seen.iter().filter(|it| it.method == "GET").count(), 5);
+    assert_eq!(seen.iter().filter(|it| it.method == "PATCH").count(), 9);
+}
+
+#[tokio::test]
+async fn what_somebody_places_after_the_look_is_left_alone() {
+    for overwrite in [false, true] {
+        let (connector, log) = member(|seen| match (seen.method.as_str(), seen.path.as_str()) {
+            ("GET", "/api/v1/configmaps") => list([]),
+            ("GET", "/api/v1/namespaces/apps/configmaps") => table(&[], ""),
+            ("GET", _) => {
+                let mut theirs = stored(name(seen), "1", "1");
+                theirs["metadata"]["labels"]["kurator.dev/owner"] = "another".into();
+                (200, theirs)
+            }
+            ("PATCH", "/api/v1/namespaces/apps/configmaps/c") => {
+                failure(409, "Conflict", "Apply failed with 1 conflict")
+            }
+            _ => (201, stored(name(seen), "1", "1")),
+        });
+        let options = if overwrite {
+            without_prune().with_conflict_resolution(ConflictResolution::Overwrite)
+        } else {
+            without_prune()
+        };
+        let report = apply(&connector, &TEN, options).await;
+        for entry in &report.objects {
+            let reason = if entry.object.object.name == "c" {
+                "ClaimedByOther"
+            } else {
+                "Created"
+            };
+            assert_eq!(entry.outcome.reason(), reason, "{}", entry.object);
+        }
+        let forced = log
+            .take()
+            .into_iter()
+            .filter(|it| it.query.contains("force=true"));
+        assert_eq!(forced.count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_gives_no_names_is_asked_for_each_object() {
+    for without in [failure(406, "NotAcceptable", "no tables"), list([])] {
+        let (connector, log) = member(move |seen| match (seen.method.as_str(), seen.path.as_str()) {
+            ("GET", "/api/v1/configmaps") => list([]),
+            ("GET", "/api/v1/namespaces/apps/configmaps") => without.clone(),
+            ("GET", _) => not_found(),
+            _ => (201, stored(name(seen), "1", "1")),
+        });
+        let report = apply(&connector, &TEN, without_prune()).await;
+        assert!(reasons(&report).iter().all(|it| *it == "Created"), "{report}");
+        let seen = log.take();
+        assert_eq!(seen.iter().filter(|it| it.method == "GET").count(), 13);
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_with_more_in_it_than_is_wanted_is_not_read_to_the_end() {
+    let crowd: Vec<String> = (0..500).map(|it| format!("z{it}")).collect();
+    let (connector, log) = member(move |seen| match (seen.method.as_str(), seen.path.as_str()) {
+        ("GET", "/api/v1/configmaps") => list([]),
+        ("GET", "/api/v1/namespaces/apps/configmaps") => {
+            let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();
+            table(&crowd, "more")
+        }
+        ("GET", _) => not_found(),
+        _ => (201, stored(name(seen), "1", "1")),
+    });
+    let report = apply(&connector, &TEN, without_prune()).await;
+    assert!(reasons(&report).iter().all(|it| *it == "Created"), "{report}");
+    let seen = log.take();
+    assert_eq!(
+        seen.iter()
+            .filter(|it| it.path.ends_with("apps/configmaps"))
+            .count(),
+        1
+    );
+    assert_eq!(seen.iter().filter(|it| it.method == "GET").count(), 13);
+}
+
+#[tokio::test]
+async fn a_missing_namespace_is_made_by_one_of_many() {
+    let made = Arc::new(Mutex::new(false));
+    let (connector, log) = member(move |seen| match (seen.method.as_str(), seen.path.as_str()) {
+        ("GET", "/api/v1/configmaps") => list([]),
+        ("GET", _) => table(&[], ""),
+        ("POST", _) => {
+            *made.lock().unwrap() = true;
+            (201, json!({"metadata": {"name": "apps"}}))
+        }
+        _ if *made.lock().unwrap() => (201, stored(name(seen), "1", "1")),
+        _ => {
+            let mut missing = failure(404, "NotFound", "namespaces \"apps\" not found");
+            missing.1["details"] = json!({"name": "apps", "kind": "namespaces"});
+            missing
+        }
+    });
+    let report = apply(&connector, &TEN, without_prune()).await;
+    assert!(reasons(&report).iter().all(|it| *it == "Created"), "{report}");
+    let seen = log.take();
+    assert_eq!(seen.iter().filter(|it| it.method == "POST").count(), 1);
+    assert_eq!(seen.iter().filter(|it| it.method == "PATCH").count(), 11);
+}

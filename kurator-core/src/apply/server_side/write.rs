@@ -37,6 +37,7 @@ impl Pass<'_> {
         let write = Write::new(self, desired, &served.resource, api)?;
         match self.observed.live.get(desired.key()) {
             Some(live) => write.ours(live).await,
+            None if self.vacant.holds(desired.key()) => write.vacant().await,
             None => write.not_ours_yet().await,
         }
     }
@@ -134,6 +135,10 @@ impl<'a> Write<'a> {
         &self.pass.applier.field_manager
     }
 
+    fn overwrites(&self) -> bool {
+        self.pass.options.conflict_resolution == ConflictResolution::Overwrite
+    }
+
     /// An object that carries the owner's labels.
     async fn ours(&self, live: &DynamicObject) -> Result<Written, ApplyFailure> {
         if live.metadata.deletion_timestamp.is_some() {
@@ -143,7 +148,7 @@ impl<'a> Write<'a> {
         if self.is_settled(live, &body) {
             return Ok((ObjectOutcome::Unchanged, Some(live.clone())));
         }
-        let force = self.pass.options.conflict_resolution == ConflictResolution::Overwrite;
+        let force = self.overwrites();
         let status = match self.apply(body.clone(), self.still(live, force), force).await? {
             Answer::Created(object) | Answer::Patched(object) => return Ok(self.patched(live, object)),
             Answer::Refused(status) => status,
@@ -169,7 +174,7 @@ impl<'a> Write<'a> {
     async fn not_ours_yet(&self) -> Result<Written, ApplyFailure> {
         let name = &self.desired.key().object.name;
         match self.api.get_opt(name).await {
-            Ok(None) => self.create().await,
+            Ok(None) => self.create(self.overwrites()).await,
             // Placed since the list was read, or placed by us and somebody took the labels off.
             Ok(Some(live)) if self.owner().labelled(&live.metadata) || self.is_stripped(&live.metadata) => {
                 self.ours(&live).await
@@ -194,11 +199,19 @@ impl<'a> Write<'a> {
         }
     }
 
-    async fn create(&self) -> Result<Written, ApplyFailure> {
-        let force = self.pass.options.conflict_resolution == ConflictResolution::Overwrite;
+    /// An object that was not there when many were looked for together.
+    async fn vacant(&self) -> Result<Written, ApplyFailure> {
+        // Somebody may have taken the place since: what is theirs is not overwritten unseen.
+        match self.create(false).await {
+            Err(ApplyFailure::Changed) => self.not_ours_yet().await,
+            written => written,
+        }
+    }
+
+    async fn create(&self, force: bool) -> Result<Written, ApplyFailure> {
         let mut answer = self.apply(self.body(None), Still::default(), force).await?;
         if self.pass.options.dry_run {
-            return self.would_create(answer, force);
+            return self.would_create(answer, self.overwrites());
         }
         if let Answer::Refused(status) = &answer
             && matches!(self.failure(status), ApplyFailure::NamespaceMissing { .. })
@@ -209,7 +222,7 @@ impl<'a> Write<'a> {
         }
         match answer {
             Answer::Created(object) => Ok((ObjectOutcome::Created, Some(object))),
-            Answer::Patched(object) if force => Ok((ObjectOutcome::Updated, Some(object))),
+            Answer::Patched(object) if self.overwrites() => Ok((ObjectOutcome::Updated, Some(object))),
             Answer::Patched(object) => self.step_back(object).await,
             Answer::Refused(status) => Err(self.failure(&status)),
         }
