@@ -12,12 +12,14 @@ use kurator_core::{
     names::ClusterName,
     observe::Snapshot,
 };
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     ControllerError,
     decide::{self, Decision, RolledOut},
     distribution::Context,
-    member::{Assignment, Wanted},
+    member::{Assignment, Desk, Wanted},
     policy::Policy,
     presumed::Presumed,
     revisions::Kept,
@@ -269,10 +271,18 @@ impl Context {
         self.write_status(policy, previous, status).await?;
         let spec = policy.spec.as_ref().ok();
         self.share(policy, spec, planned, &concerned, unfinished)?;
+        let mut last = None;
         for cluster in &concerned {
-            let mut assignment = self.assignment(policy, spec, planned, planned.member(cluster), &kinds)?;
+            let desk = self.desks.open(cluster);
+            let mut known = Known {
+                desk: &desk,
+                last: last.take(),
+            };
+            let mut assignment =
+                self.assignment(policy, spec, planned, planned.member(cluster), &kinds, &mut known)?;
             assignment.suspended = planned.suspension.dispatching_to(cluster.as_str());
-            self.desks.open(cluster).assign(&policy.key, assignment);
+            last = known.last;
+            desk.assign(&policy.key, assignment);
         }
         if self.aggregate_status {
             self.aggregate(policy, planned, &observed).await;
@@ -359,6 +369,7 @@ impl Context {
         planned: &Planned,
         member: Option<&MemberPlan>,
         kinds: &BTreeSet<ObjectKind>,
+        known: &mut Known<'_>,
     ) -> Result<Assignment, ControllerError> {
         let key = &policy.key;
         let name = format!("DistributionPolicy {}", key.name);
@@ -374,7 +385,7 @@ impl Context {
                 .iter()
                 .any(|note| matches!(note, Note::KindNotServed { .. }));
         let mut refused = false;
-        let mut objects = Vec::new();
+        let mut manifests = Vec::new();
         let mut revisions = BTreeMap::new();
         for (object, entry) in member.into_iter().flat_map(|member| &member.objects) {
             match &entry.rendered {
@@ -387,14 +398,7 @@ impl Context {
                     applied,
                     revision,
                 } => {
-                    let parsed =
-                        serde_json::from_value::<DynamicObject>(manifest.clone()).map_err(|source| {
-                            ControllerError::Object {
-                                policy: key.clone(),
-                                source,
-                            }
-                        })?;
-                    objects.push(parsed);
+                    manifests.push(manifest);
                     let wanted = Wanted {
                         revision: revision.clone(),
                         replicas: *applied,
@@ -403,10 +407,11 @@ impl Context {
                 }
             }
         }
-        let set = ObjectSet::new(owner, objects).map_err(|source| ControllerError::ObjectSet {
-            policy: key.clone(),
-            source: Box::new(source),
-        })?;
+        let set = match known.set(key, &owner, &revisions) {
+            Some(set) => set,
+            None => Arc::new(object_set(key, owner, manifests)?),
+        };
+        known.last = Some((revisions.clone(), Arc::clone(&set)));
         let conflicts = match spec.and_then(|spec| spec.conflict_resolution) {
             Some(ConflictResolution::Overwrite) => apply::ConflictResolution::Overwrite,
             _ => apply::ConflictResolution::Abort,
@@ -488,6 +493,44 @@ impl Context {
             self.waiting.fire();
         }
     }
+}
+
+/// Sets that need not be made again.
+struct Known<'a> {
+    desk: &'a Desk,
+    /// That of the cluster before, with what it was made of.
+    last: Option<(BTreeMap<ObjectKey, Wanted>, Arc<ObjectSet>)>,
+}
+
+impl Known<'_> {
+    /// The set that is made of this: most passes are about what was seen, and change nothing of what is wanted, and
+    /// what is copied is the same everywhere.
+    fn set(
+        &self,
+        policy: &PolicyKey,
+        owner: &Owner,
+        revisions: &BTreeMap<ObjectKey, Wanted>,
+    ) -> Option<Arc<ObjectSet>> {
+        let last = self.last.as_ref().filter(|(of, _)| of == revisions);
+        self.desk
+            .told(policy, owner, revisions)
+            .or_else(|| last.map(|(_, set)| Arc::clone(set)))
+    }
+}
+
+fn object_set(key: &PolicyKey, owner: Owner, manifests: Vec<&Value>) -> Result<ObjectSet, ControllerError> {
+    let mut objects = Vec::with_capacity(manifests.len());
+    for manifest in manifests {
+        let parsed = DynamicObject::deserialize(manifest).map_err(|source| ControllerError::Object {
+            policy: key.clone(),
+            source,
+        })?;
+        objects.push(parsed);
+    }
+    ObjectSet::new(owner, objects).map_err(|source| ControllerError::ObjectSet {
+        policy: key.clone(),
+        source: Box::new(source),
+    })
 }
 
 /// What may be in some cluster because the policy's objects refer to it.

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use kube::api::DynamicObject;
@@ -285,7 +285,7 @@ impl SharedObjects {
         });
         Ok(Assignment {
             prune: set.is_empty(),
-            set,
+            set: Arc::new(set),
             revisions: revisions.into_iter().collect(),
             kinds: BTreeSet::from([key.kind.clone()]),
             conflicts: if terms.overwrite {

@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use kurator_core::apply::{ConflictResolution, KindRef, ObjectSet};
+use kurator_core::apply::{ConflictResolution, KindRef, ObjectSet, Owner};
 use tokio::sync::Notify;
 
-use super::phase;
+use super::{phase, watches::Sight};
 use crate::{
     api::RolloutPhase,
     propagate::{MemberObserved, ObjectKey, ObjectKind, PolicyKey, Trouble},
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(in super::super) struct Assignment {
     /// The objects, complete.
-    pub(in super::super) set: ObjectSet,
+    pub(in super::super) set: Arc<ObjectSet>,
     /// What the set was made of; equal for equal sets.
     pub(in super::super) revisions: BTreeMap<ObjectKey, Wanted>,
     /// Where leftovers may be.
@@ -109,6 +109,19 @@ impl Desk {
         self.wake.notify_one();
     }
 
+    /// The set that the member was told last, if it is of this owner and was made of the same.
+    pub(in super::super) fn told(
+        &self,
+        policy: &PolicyKey,
+        owner: &Owner,
+        revisions: &BTreeMap<ObjectKey, Wanted>,
+    ) -> Option<Arc<ObjectSet>> {
+        let inbox = lock(&self.inbox);
+        let told = inbox.assignments.get(policy)?;
+        let same = told.set.owner() == owner && told.revisions == *revisions;
+        same.then(|| Arc::clone(&told.set))
+    }
+
     /// The policy is gone, and nothing of it is in the member.
     pub(in super::super) fn dismiss(&self, policy: &PolicyKey) {
         lock(&self.inbox).assignments.remove(policy);
@@ -189,6 +202,18 @@ impl Desk {
             std::mem::take(&mut inbox.fresh),
             std::mem::take(&mut inbox.look_again),
         )
+    }
+
+    /// Takes down how an object looks; tells whether that made a difference.
+    pub(super) fn sight(&self, policy: &PolicyKey, sight: Sight) -> bool {
+        let mut observed = lock(&self.observed);
+        let known = observed
+            .get_mut(policy)
+            .and_then(|known| known.objects.get_mut(&sight.key));
+        let Some(object) = known else { return false };
+        let before = object.clone();
+        sight.glance.tell(object);
+        *object != before
     }
 
     /// Changes what is known of a policy; tells whether that made a difference.

@@ -1,21 +1,34 @@
 //! From the report of one pass over a member to what is known of the policy there.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use kurator_core::apply::{
-    ApplyFailure, ApplyReport, MAX_DIFFERENCES, ObjectOutcome, Pruning, Refusal, Removal,
+use kurator_core::{
+    apply::{ApplyFailure, ApplyReport, MAX_DIFFERENCES, ObjectOutcome, Pruning, Refusal, Removal},
+    names::NamespacedName,
 };
 
 use super::{desk::Assignment, glance::Glance, worker::Tools};
 use crate::propagate::{CRD, MemberObserved, MemberReason, ObjectKey, ObjectObserved, Trouble};
 
-/// The policy's own name of an object of its set.
-fn find<'a>(assignment: &'a Assignment, object: &kurator_core::apply::ObjectKey) -> Option<&'a ObjectKey> {
-    assignment.revisions.keys().find(|key| same(key, object))
-}
+/// The policy's own names of the objects of its set.
+pub(super) struct Names<'a>(BTreeMap<(&'a str, &'a str, &'a NamespacedName), &'a ObjectKey>);
 
-pub(super) fn same(key: &ObjectKey, object: &kurator_core::apply::ObjectKey) -> bool {
-    key.kind.kind == object.kind && key.name == object.object && key.kind.group_version().0 == object.group
+impl<'a> Names<'a> {
+    pub(super) fn of(assignment: &'a Assignment) -> Self {
+        let keys = assignment.revisions.keys();
+        let entries = keys.map(|key| {
+            (
+                (key.kind.group_version().0, key.kind.kind.as_str(), &key.name),
+                key,
+            )
+        });
+        Self(entries.collect())
+    }
+
+    pub(super) fn find(&self, object: &'a kurator_core::apply::ObjectKey) -> Option<&'a ObjectKey> {
+        let name = (object.group.as_str(), object.kind.as_str(), &object.object);
+        self.0.get(&name).copied()
+    }
 }
 
 /// What is known after a pass, given what was known before.
@@ -26,8 +39,9 @@ pub(super) fn observed(
     tools: &Tools,
 ) -> MemberObserved {
     let mut after = MemberObserved::default();
+    let names = Names::of(assignment);
     for entry in &report.objects {
-        let Some(key) = find(assignment, &entry.object) else {
+        let Some(key) = names.find(&entry.object) else {
             continue;
         };
         let Some(wanted) = assignment.revisions.get(key) else {

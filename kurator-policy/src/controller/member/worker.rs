@@ -364,12 +364,7 @@ impl Worker {
             self.dirty.insert(policy);
             return;
         }
-        let changed = self.desk.observe(&policy, |known| {
-            if let Some(object) = known.objects.get_mut(&sight.key) {
-                sight.glance.tell(object);
-            }
-        });
-        if changed {
+        if self.desk.sight(&policy, sight) {
             self.tools.triggers.fire(&policy);
         }
     }
@@ -424,14 +419,15 @@ impl Worker {
         };
         let before = self.desk.observed(policy);
         // What was in place with this very manifest, and had to be written again.
+        let names = pass::Names::of(assignment);
         let drifted = |object: &ObjectReport| {
-            let key = assignment
-                .revisions
-                .iter()
-                .find(|(key, _)| pass::same(key, &object.object));
-            key.is_some_and(|(key, wanted)| {
+            names.find(&object.object).is_some_and(|key| {
+                let wanted = assignment
+                    .revisions
+                    .get(key)
+                    .map(|wanted| wanted.revision.as_str());
                 let known = before.objects.get(key);
-                known.is_some_and(|known| known.revision.as_deref() == Some(wanted.revision.as_str()))
+                known.is_some_and(|known| known.revision.is_some() && known.revision.as_deref() == wanted)
             })
         };
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -485,12 +481,9 @@ impl Worker {
     fn passed(&mut self, policy: &PolicyKey, assignment: &Assignment, report: &ApplyReport) {
         let marks = self.marks.entry(policy.clone()).or_default();
         marks.clear();
+        let names = pass::Names::of(assignment);
         for entry in &report.objects {
-            let key = assignment
-                .revisions
-                .keys()
-                .find(|key| pass::same(key, &entry.object));
-            if let (Some(key), Some(live)) = (key, &entry.live) {
+            if let (Some(key), Some(live)) = (names.find(&entry.object), &entry.live) {
                 marks.insert(key.clone(), Mark::of(live));
             }
         }
