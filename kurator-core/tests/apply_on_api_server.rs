@@ -351,7 +351,7 @@ async fn what_the_server_refuses_has_a_reason_each_and_the_rest_goes_on() {
         found,
         [
             ("good", "Updated"),
-            ("heavy", "Invalid"),
+            ("heavy", "TooLarge"),
             ("huge", "TooLarge"),
             ("large", "TooLarge"),
             ("misspelt", "Invalid"),
