@@ -20,8 +20,8 @@ use crate::{
 pub(super) struct Placer {
     left: FleetIndex,
     policy: Result<Prepared, String>,
-    /// The same without rebalancing.
-    still: Result<Prepared, String>,
+    /// The same without rebalancing, if there is any.
+    still: Option<Result<Prepared, String>>,
     planner: Planner<'static>,
 }
 
@@ -32,16 +32,10 @@ impl Placer {
             Prepared::new(placement, &left, Dialect::Kurator).map_err(|error| with_causes(&error))
         };
         let policy = prepared(placement);
-        let still = match &placement.replica_scheduling {
-            Some(scheduling) if scheduling.rebalancing.is_some() => {
-                let mut still = placement.clone();
-                if let Some(scheduling) = &mut still.replica_scheduling {
-                    scheduling.rebalancing = None;
-                }
-                prepared(&still)
-            }
-            _ => policy.clone(),
-        };
+        let mut still = placement.clone();
+        let scheduling = still.replica_scheduling.as_mut();
+        let rebalancing = scheduling.and_then(|scheduling| scheduling.rebalancing.take());
+        let still = rebalancing.map(|_| prepared(&still));
         let options = PlanOptions::default().with_detail(Detail::Decision);
         Self {
             left,
@@ -51,57 +45,23 @@ impl Placer {
         }
     }
 
-    /// Where `workload` goes; or why nowhere.
+    /// Where `workload` goes; or why nowhere. Without `moves` nothing that runs is moved for the better.
     pub(super) fn place(
         &mut self,
         workload: &Workload,
         running: &Running,
+        moves: bool,
         now: Timestamp,
     ) -> Result<Placed, String> {
-        let prepared = self.policy.as_ref().map_err(Clone::clone)?;
-        decide(
-            &mut self.left,
-            &mut self.planner,
-            prepared,
-            workload,
-            running,
-            now,
-        )
+        let still = self.still.as_ref().filter(|_| !moves);
+        let prepared = still.unwrap_or(&self.policy).as_ref().map_err(Clone::clone)?;
+        let decision = self.planner.place(&self.left, prepared, workload, running, now);
+        let placed = decision
+            .outcome
+            .map_err(|why| format!("{}: {why}", why.token()))?;
+        take(&mut self.left, prepared, workload, running, &placed);
+        Ok(placed)
     }
-
-    /// The same, but nothing that runs is moved for the better.
-    pub(super) fn place_without_moves(
-        &mut self,
-        workload: &Workload,
-        running: &Running,
-        now: Timestamp,
-    ) -> Result<Placed, String> {
-        let prepared = self.still.as_ref().map_err(Clone::clone)?;
-        decide(
-            &mut self.left,
-            &mut self.planner,
-            prepared,
-            workload,
-            running,
-            now,
-        )
-    }
-}
-
-fn decide(
-    left: &mut FleetIndex,
-    planner: &mut Planner<'_>,
-    prepared: &Prepared,
-    workload: &Workload,
-    running: &Running,
-    now: Timestamp,
-) -> Result<Placed, String> {
-    let decision = planner.place(left, prepared, workload, running, now);
-    let placed = decision
-        .outcome
-        .map_err(|why| format!("{}: {why}", why.token()))?;
-    take(left, prepared, workload, running, &placed);
-    Ok(placed)
 }
 
 /// A placement that changes nothing.

@@ -215,11 +215,10 @@ pub fn plan(request: &Request<'_>) -> Planned {
             .and_then(|workload| {
                 let placed = if frozen {
                     stay(running)
-                } else if standing.is_some_and(|standing| standing.is_under_way(&numbers(running))) {
-                    // One step after the other: nothing moves before what moves already has arrived.
-                    placer.place_without_moves(&workload, running, request.now)
                 } else {
-                    placer.place(&workload, running, request.now)
+                    // One step after the other: nothing moves before what moves already has arrived.
+                    let under_way = standing.is_some_and(|standing| standing.is_under_way(&numbers(running)));
+                    placer.place(&workload, running, !under_way, request.now)
                 };
                 Ok((placed?, workload.gang))
             });
