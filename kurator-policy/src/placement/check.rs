@@ -10,7 +10,7 @@ use kurator_core::plan::Notes;
 use kurator_core::reason::Reason;
 use kurator_core::selector::{ClusterField as Field, LabelMatcher};
 
-use super::planner::Placed;
+use super::decision::Placed;
 use super::workload::{Running, Workload};
 use crate::api::{
     ClusterAffinity, ClusterField, FieldOperator, Placement, ReplicaDivisionPreference, ReplicaScheduling,

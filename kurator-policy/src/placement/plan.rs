@@ -9,9 +9,10 @@ use kurator_core::reason::{Reason, with_causes};
 use kurator_core::report::Report;
 use serde::{Deserialize, Serialize};
 
+use super::decision::{Decision, Placed};
 use super::index::FleetIndex;
 use super::options::{Detail, PlanOptions};
-use super::planner::{Decision, Placed, Planner};
+use super::planner::Planner;
 use super::policy::Prepared;
 use super::reason::{ClusterReason, Unplaced};
 use super::sub_gangs::SubGangs;

@@ -6,13 +6,13 @@ use kurator_core::names::ClusterName;
 use kurator_core::reason::Reason;
 use kurator_core::report::Report;
 
-use super::bits::Bits;
-use super::capacity;
-use super::filter::Question;
-use super::options::{Detail, Dialect};
-use super::planner::Planner;
-use super::policy::How;
-use super::reason::{ClusterReason, Limit, ShareOf, Unplaced};
+use super::Planner;
+use crate::placement::bits::Bits;
+use crate::placement::capacity;
+use crate::placement::filter::Question;
+use crate::placement::options::{Detail, Dialect};
+use crate::placement::policy::How;
+use crate::placement::reason::{ClusterReason, Limit, ShareOf, Unplaced};
 
 impl Planner<'_> {
     pub(super) fn nobody(&self, question: &Question<'_>) -> Unplaced {
