@@ -18,7 +18,7 @@ use kube::{
 };
 use kurator::{
     fleet::api::AttachedCluster,
-    policy::api::{DistributionPolicy, FailoverCause},
+    policy::api::{DistributionPolicy, DistributionPolicyStatus, FailoverCause},
 };
 use kurator_envtest::{Controllers, Cut, Member, MemberSpec, Nodes, Part};
 use serde_json::{Value, json};
@@ -187,6 +187,44 @@ async fn an_application_leaves_and_comes_home_without_a_replica_too_few() {
     ready_in(&fleet, DR, "storefront", 10).await;
     fleet.member(PROD).link().heal();
     ready(&fleet, "web", &[(PROD, 5), (DR, 5)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_most_of_the_fleet_is_out_of_reach_it_is_not_emptied() {
+    const LOST: [&str; 3] = ["cluster-a", "cluster-b", "cluster-c"];
+    let mut fleet = Storefront::of(LOST.into_iter().chain([DR]).map(MemberSpec::new)).await;
+    fleet.run();
+    fleet.template(8).await;
+    let policy = json!({
+        "metadata": { "name": "web" },
+        "spec": {
+            "resourceSelectors": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "storefront" }],
+            "placement": { "replicaScheduling": { "replicaDivisionPreference": "Weighted" } },
+            "failover": { "cluster": { "tolerationSeconds": 1, "purgeMode": "Directly" } },
+        },
+    });
+    let _: DistributionPolicy = create(&fleet.policy_api(), policy).await;
+    fleet.replicas(DR, "storefront", 2).await;
+    for name in LOST {
+        fleet.replicas(name, "storefront", 2).await;
+    }
+    for name in LOST {
+        fleet.member(name).link().cut(Cut::Reset);
+    }
+    let held = |it: &DistributionPolicyStatus| condition(it, "FailoverHeld", "True").is_some();
+    let status = fleet.status("web", "the failover held", held).await;
+    assert_eq!(status.failovers, []);
+    fleet.event("FleetDisrupted").await;
+
+    // The two that are still away when most are back count from then on.
+    fleet.member(LOST[0]).link().heal();
+    let status = fleet
+        .status("web", "two clusters left", |it| it.failovers.len() == 2)
+        .await;
+    assert!(condition(&status, "FailoverHeld", "True").is_none());
+    let left: Vec<_> = status.failovers.iter().map(|it| it.cluster.as_str()).collect();
+    assert_eq!(left, &LOST[1..]);
+    fleet.replicas(DR, "storefront", 4).await;
 }
 
 async fn ready_in(fleet: &Storefront, cluster: &str, name: &str, replicas: i32) {

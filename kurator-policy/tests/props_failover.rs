@@ -11,7 +11,8 @@ use kurator_core::quantity::Quantity;
 use kurator_policy::api::Placement;
 use kurator_policy::failover::edge::LostEdge;
 use kurator_policy::failover::{
-    Action, AppFacts, AppInCluster, ClusterFacts, FailoverRules, Planned, Purge, Request, check, plan,
+    Action, AppFacts, AppInCluster, ClusterFacts, DisruptionGuard, FailoverRules, Planned, Purge, Request,
+    TAINT_UNREACHABLE, check, plan,
 };
 use kurator_policy::placement::{self, FleetIndex, PlanOptions, Workload};
 use proptest::collection::vec;
@@ -31,6 +32,12 @@ fn tainted(since: i64) -> ClusterFacts {
     ClusterFacts::new(Health::unknown("Timeout").since(at(since))).with_taint(taint)
 }
 
+/// Found to be out of reach by us.
+fn unreachable(since: i64) -> ClusterFacts {
+    let taint = Taint::new(TAINT_UNREACHABLE, TaintEffect::NoExecute).with_time_added(at(since));
+    ClusterFacts::new(Health::unknown("Timeout").since(at(since))).with_taint(taint)
+}
+
 fn well(since: i64) -> ClusterFacts {
     ClusterFacts::new(Health::ready().since(at(since)))
 }
@@ -44,6 +51,7 @@ fn decide(
         apps,
         clusters,
         pace: SignedDuration::ZERO,
+        guard: DisruptionGuard::default(),
         last_eviction: None,
         now: at(now),
     };
@@ -153,6 +161,45 @@ fn an_unhealthy_workload_leaves_only_where_that_is_asked_for_and_returns_after_t
 }
 
 #[test]
+fn when_most_clusters_are_out_of_reach_nothing_leaves_but_for_somebodys_word() {
+    let app = |cluster: usize| {
+        AppFacts::new(1, FailoverRules::default()).with_cluster(name(cluster), AppInCluster::ready(1))
+    };
+    let apps = BTreeMap::from([("a".to_owned(), app(0)), ("b".to_owned(), app(1))]);
+    let mut clusters = BTreeMap::from([
+        (name(0), unreachable(0)),
+        (name(1), unreachable(0)),
+        (name(2), unreachable(0)),
+        (name(3), well(-9000)),
+    ]);
+    let planned = decide(&apps, &clusters, 90_000);
+    assert_eq!((planned.actions.len(), planned.held), (0, 2));
+    assert_eq!(
+        planned.reasons.to_string().lines().next(),
+        Some(
+            "a in c0  FleetDisrupted: the cluster has the taint cluster.kurator.dev/unreachable:NoExecute, and 3 of 4 \
+             clusters are not ready; it stays, as it may be us who are cut off: taint the cluster if it is lost"
+        )
+    );
+    // Somebody knows that one of them is lost.
+    let known = clusters[&name(0)]
+        .clone()
+        .with_taint(Taint::new("lost", TaintEffect::NoExecute));
+    clusters.insert(name(0), known);
+    let planned = decide(&apps, &clusters, 90_000);
+    assert_eq!(
+        printed(&planned),
+        ["a leaves c0: the cluster has the taint lost:NoExecute"]
+    );
+    // Half of the fleet is no disruption.
+    clusters.insert(name(2), well(0));
+    assert_eq!(decide(&apps, &clusters, 90_000).actions.len(), 2);
+    // Nowhere is anybody left.
+    let last = BTreeMap::from([(name(1), unreachable(0))]);
+    assert_eq!(decide(&one(app(1)), &last, 90_000).held, 1);
+}
+
+#[test]
 fn nothing_touches_replicas_on_edge_nodes_that_run_on() {
     let clusters = BTreeMap::from([(name(0), tainted(0))]);
     let edge = |lost: LostEdge| {
@@ -208,6 +255,7 @@ fn evictions_are_paced_and_the_longest_due_comes_first() {
         apps: &apps,
         clusters: &clusters,
         pace: SignedDuration::from_secs(2),
+        guard: DisruptionGuard::default(),
         last_eviction: Some(at(9)),
         now: at(11),
     };
@@ -345,9 +393,11 @@ proptest! {
     #[test]
     fn no_plan_breaks_a_promise_over_time(
         apps in vec(drawn(), 1..5), weather in vec(vec(prop::bool::weighted(0.7), 4), 1..12), pace in 0..40_i64,
+        verdicts in any::<bool>(),
     ) {
         let mut apps: BTreeMap<String, AppFacts> =
             apps.iter().enumerate().map(|(n, drawn)| (format!("app{n}"), facts(drawn))).collect();
+        let ill = if verdicts { unreachable } else { tainted };
         let mut since = [0_i64; 4];
         let mut before = vec![true; 4];
         let mut last = None;
@@ -362,9 +412,9 @@ proptest! {
             let clusters: BTreeMap<ClusterName, ClusterFacts> = today
                 .iter()
                 .enumerate()
-                .map(|(n, &fine)| (name(n), if fine { well(since[n]) } else { tainted(since[n]) }))
+                .map(|(n, &fine)| (name(n), if fine { well(since[n]) } else { ill(since[n]) }))
                 .collect();
-            let request = Request { apps: &apps, clusters: &clusters, pace: SignedDuration::from_secs(pace), last_eviction: last, now: at(now) };
+            let request = Request { apps: &apps, clusters: &clusters, pace: SignedDuration::from_secs(pace), guard: DisruptionGuard::default(), last_eviction: last, now: at(now) };
             let planned = plan(&request);
             prop_assert_eq!(check(&request, &planned), vec![], "{}", planned);
             prop_assert!(planned.wake_at.is_none_or(|wake| wake > at(now)));

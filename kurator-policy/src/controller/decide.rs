@@ -106,6 +106,7 @@ impl Context {
             fleet: &fleet,
             presumed: &presumed,
             pace: self.eviction_pace,
+            guard: self.disruption,
             now,
         };
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,7 +151,14 @@ impl Context {
         if freed {
             self.waiting.fire();
         }
-        let FailoverPass { failovers, wake_at } = failover;
+        let FailoverPass {
+            failovers,
+            wake_at,
+            held,
+        } = failover;
+        planned
+            .notes
+            .extend(held.map(|disruption| Note::FailoverHeld { disruption }));
         let steps = rollout.as_ref().and_then(|rollout| rollout.steps.wake_at);
         let settled = settles_at(&wish.spec.placement, &fleet, now);
         Decision {

@@ -51,6 +51,7 @@ use super::{
     trigger::Triggers,
     watch::{Change, Synced, Watch},
 };
+use crate::failover::DisruptionGuard;
 use crate::propagate::{BuiltinKinds, PolicyKey, ResourceInterpreter, chain};
 
 /// What replicas that share a hub share out: the right to distribute, as a whole.
@@ -262,6 +263,7 @@ impl Distribution {
                 .eviction_pace
                 .try_into()
                 .unwrap_or(SignedDuration::MAX),
+            disruption: DisruptionGuard::from_percent(self.settings.disruption_percent),
             revisions: Revisions::new(self.hub.clone()),
             hub: self.hub,
         });
@@ -377,6 +379,7 @@ pub(super) struct Context {
     pub(super) written: Mutex<BTreeMap<PolicyKey, Written>>,
     pub(super) memory: Mutex<Memory>,
     pub(super) eviction_pace: SignedDuration,
+    pub(super) disruption: DisruptionGuard,
     pub(super) revisions: Revisions,
     pub(super) metrics: Arc<dyn DistributionMetrics>,
 }

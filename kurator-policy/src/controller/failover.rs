@@ -16,18 +16,12 @@ use crate::{
         PurgeMode,
     },
     failover::{
-        Action, AppFacts, AppInCluster, Cause, ClusterFacts, Eviction, FailoverRules, Purge, Request,
-        edge::LostEdge, plan,
+        Action, AppFacts, AppInCluster, Cause, ClusterFacts, Disruption, DisruptionGuard, Eviction,
+        FailoverRules, Purge, Request, TAINT_NOT_READY, TAINT_UNREACHABLE, edge::LostEdge, plan,
     },
     placement::Running,
     propagate::{ObjectKey, Standing, Template},
 };
-
-/// The taint that a cluster which is out of reach counts as having; its name is one that users can tolerate.
-pub const TAINT_UNREACHABLE: &str = "cluster.kurator.dev/unreachable";
-
-/// The same of a cluster that answers and says that it is not ready.
-pub const TAINT_NOT_READY: &str = "cluster.kurator.dev/not-ready";
 
 /// The name of everything without replicas, which leaves a cluster with the last that has some.
 const REST: &str = "*";
@@ -39,6 +33,8 @@ pub(super) struct FailoverPass {
     pub(super) failovers: Vec<FailedOver>,
     /// When to look again although nothing happened.
     pub(super) wake_at: Option<Timestamp>,
+    /// Whether something stays only because so many clusters are ill.
+    pub(super) held: Option<Disruption>,
 }
 
 /// Everything a pass looks at.
@@ -50,6 +46,7 @@ pub(super) struct Situation<'a> {
     pub(super) fleet: &'a Snapshot,
     pub(super) presumed: &'a Presumed,
     pub(super) pace: SignedDuration,
+    pub(super) guard: DisruptionGuard,
     pub(super) now: Timestamp,
 }
 
@@ -66,7 +63,7 @@ pub(super) fn fail_over(
     let Some(behavior) = &spec.failover else {
         return FailoverPass::default();
     };
-    memory.look(situation.fleet, now);
+    memory.look(situation.fleet, situation.guard, now);
     let objects: BTreeSet<&ObjectKey> = situation.templates.iter().map(|template| &template.key).collect();
     memory.keep(&policy.key, &objects);
     let apps = apps(situation, behavior, memory, standing);
@@ -76,6 +73,7 @@ pub(super) fn fail_over(
         apps: &apps,
         clusters: &clusters.collect(),
         pace: situation.pace,
+        guard: situation.guard,
         last_eviction: memory.last_eviction,
         now,
     });
@@ -131,6 +129,7 @@ pub(super) fn fail_over(
     FailoverPass {
         failovers,
         wake_at: planned.wake_at,
+        held: planned.disruption.filter(|_| planned.held > 0),
     }
 }
 

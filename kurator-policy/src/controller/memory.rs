@@ -9,6 +9,7 @@ use kurator_core::{
     observe::{Snapshot, Taint, TaintEffect},
 };
 
+use crate::failover::DisruptionGuard;
 use crate::propagate::{ObjectKey, PolicyKey};
 
 #[derive(Debug, Default)]
@@ -16,6 +17,9 @@ pub(super) struct Memory {
     clusters: BTreeMap<ClusterName, Seen>,
     unwell: BTreeMap<(PolicyKey, ClusterName, ObjectKey), Timestamp>,
     pub(super) last_eviction: Option<Timestamp>,
+    disrupted: bool,
+    /// When most clusters were ill last: it was more likely us, so those that still are ill count from then on.
+    calm_since: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -27,7 +31,7 @@ struct Seen {
 
 impl Memory {
     /// Takes down how the members are.
-    pub(super) fn look(&mut self, fleet: &Snapshot, now: Timestamp) {
+    pub(super) fn look(&mut self, fleet: &Snapshot, guard: DisruptionGuard, now: Timestamp) {
         self.clusters.retain(|name, _| fleet.get(name).is_some());
         for view in fleet.clusters() {
             let seen = self.clusters.entry(view.name.clone()).or_default();
@@ -48,6 +52,12 @@ impl Memory {
                 seen.ill_since.get_or_insert(now);
             }
         }
+        let ill = self.clusters.values().filter(|seen| seen.ill_since.is_some());
+        let disrupted = guard.judge(ill.count(), self.clusters.len()).is_some();
+        if self.disrupted && !disrupted {
+            self.calm_since = Some(now);
+        }
+        self.disrupted = disrupted;
     }
 
     /// Since when a cluster has been ready and without taints; now if it is not.
@@ -56,10 +66,11 @@ impl Memory {
         seen.and_then(|seen| seen.well_since).unwrap_or(now)
     }
 
-    /// Since when it has not been ready.
+    /// Since when it has not been ready, as far as that is to be believed.
     pub(super) fn ill_since(&self, cluster: &ClusterName, now: Timestamp) -> Timestamp {
         let seen = self.clusters.get(cluster);
-        seen.and_then(|seen| seen.ill_since).unwrap_or(now)
+        let since = seen.and_then(|seen| seen.ill_since).unwrap_or(now);
+        self.calm_since.map_or(since, |calm| since.max(calm))
     }
 
     /// When a taint was set, as it says itself or as it was seen.

@@ -73,10 +73,11 @@ mod templates;
 mod trigger;
 mod watch;
 
+pub use crate::failover::{TAINT_NOT_READY, TAINT_UNREACHABLE};
+
 pub use self::{
     distribution::Distribution,
     error::ControllerError,
-    failover::{TAINT_NOT_READY, TAINT_UNREACHABLE},
     group::PolicyGroup,
     metrics::{DistributionCounts, DistributionMetric, DistributionMetrics},
     policy::{APPROVE, FINALIZER, RELEASE, RETRY},

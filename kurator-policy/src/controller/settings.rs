@@ -17,6 +17,11 @@ pub struct Settings {
     /// The least time between two objects that begin to leave a cluster, over all policies, so that a wrong verdict
     /// about many clusters does not empty them at once. Default 2 s, which is Karmada's rate.
     pub eviction_pace: Duration,
+    /// From which share of the clusters on, in percent, that are out of reach or not ready at once nothing leaves any
+    /// of them for that: it is more likely us who are cut off. 3 clusters at the least, or all of them. A taint that
+    /// somebody sets is obeyed all the same. More than 100 means only when no cluster is ready. Default 55, as of
+    /// Kubernetes' node lifecycle controller.
+    pub disruption_percent: u8,
     /// Whether the status of each template on the hub is put together from those of its copies, as
     /// [`ResourceInterpreter::aggregated_status`](crate::propagate::ResourceInterpreter::aggregated_status) says. What
     /// somebody else writes there is left alone. It needs the right to patch the status of what policies select:
@@ -32,6 +37,7 @@ impl Default for Settings {
             object_allowance: Duration::from_millis(50),
             passes_per_member: 4,
             eviction_pace: Duration::from_secs(2),
+            disruption_percent: 55,
             aggregate_status: false,
         }
     }

@@ -2,8 +2,10 @@ use std::fmt;
 
 use kurator_core::names::ClusterName;
 
+use super::disruption::{TAINT_NOT_READY, TAINT_UNREACHABLE};
 use super::facts::AppFacts;
 use super::plan::{Action, Planned, Request, later};
+use super::reason::Cause;
 use super::rules::Purge;
 
 /// An action that must not be taken.
@@ -38,6 +40,13 @@ pub enum FailoverFlaw {
         /// How many begin now.
         evictions: usize,
     },
+    /// A workload leaves for our own verdict about its cluster while most clusters are ill.
+    InDisruption {
+        /// The workload.
+        app: String,
+        /// The cluster.
+        cluster: ClusterName,
+    },
     /// A workload may return to a cluster that is not well, or has not been for long enough.
     ReturnsTooEarly {
         /// The workload.
@@ -64,6 +73,9 @@ impl fmt::Display for FailoverFlaw {
                 )
             }
             Self::TooFast { evictions } => write!(f, "{evictions} evictions begin at once"),
+            Self::InDisruption { app, cluster } => {
+                write!(f, "{app} leaves {cluster} while most clusters are ill")
+            }
             Self::ReturnsTooEarly { app, cluster } => write!(f, "{app} may return to {cluster} too early"),
         }
     }
@@ -75,10 +87,30 @@ pub fn check(request: &Request<'_>, planned: &Planned) -> Vec<FailoverFlaw> {
     let mut flaws = Vec::new();
     let nobody = AppFacts::default();
     let mut evictions = 0;
+    let (mut ready, mut ill) = (0_usize, 0_usize);
+    for facts in request.clusters.values() {
+        if facts.health.is_ready() {
+            ready += 1;
+        } else {
+            ill += 1;
+        }
+    }
+    let share = usize::from(request.guard.threshold_percent);
+    let disrupted = ill > 0 && (ready == 0 || ill >= 3 && ill * 100 >= share * (ill + ready));
     for action in &planned.actions {
         match action {
-            Action::Evict { app, cluster, .. } => {
+            Action::Evict {
+                app, cluster, cause, ..
+            } => {
                 evictions += 1;
+                let by_verdict = matches!(cause, Cause::Tainted { taint }
+                    if taint.starts_with(TAINT_UNREACHABLE) || taint.starts_with(TAINT_NOT_READY));
+                if by_verdict && disrupted {
+                    flaws.push(FailoverFlaw::InDisruption {
+                        app: app.clone(),
+                        cluster: cluster.clone(),
+                    });
+                }
                 let facts = request.apps.get(app).unwrap_or(&nobody);
                 if !facts.clusters.contains_key(cluster) || facts.evictions.contains_key(cluster) {
                     flaws.push(FailoverFlaw::NotThere {

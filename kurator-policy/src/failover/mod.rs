@@ -8,10 +8,12 @@
 //! - A workload that has been unhealthy in a cluster for too long leaves it.
 //! - Evictions are paced, the ones that are due longest first.
 //! - What left does not come back before the cluster has been well for the fail-back window.
+//! - When most clusters are ill at once nothing leaves for that: it is more likely us who are cut off.
 //! - Edge nodes that are cut off on purpose count as running: nothing on them is lost, and nothing is deleted there; see
 //!   [`edge`].
 
 mod check;
+mod disruption;
 pub mod edge;
 mod facts;
 mod plan;
@@ -20,6 +22,7 @@ mod rules;
 
 pub use self::{
     check::{FailoverFlaw, check},
+    disruption::{Disruption, DisruptionGuard, TAINT_NOT_READY, TAINT_UNREACHABLE},
     facts::{AppFacts, AppInCluster, ClusterFacts, Eviction},
     plan::{Action, Planned, Request, plan},
     reason::{Cause, FailoverReason},

@@ -7,6 +7,7 @@ use kurator_core::names::ClusterName;
 use kurator_core::observe::{Taint, TaintEffect};
 use kurator_core::report::Report;
 
+use super::disruption::{Disruption, DisruptionGuard, is_verdict};
 use super::facts::{AppFacts, AppInCluster, ClusterFacts, Eviction};
 use super::reason::{Cause, FailoverReason};
 use super::rules::Purge;
@@ -25,10 +26,19 @@ pub struct Request<'a> {
     pub clusters: &'a BTreeMap<ClusterName, ClusterFacts>,
     /// The least time between two evictions; zero does not pace them.
     pub pace: SignedDuration,
+    /// From when on it is more likely us who are cut off than the clusters.
+    pub guard: DisruptionGuard,
     /// When the last eviction began.
     pub last_eviction: Option<Timestamp>,
     /// The time of the plan.
     pub now: Timestamp,
+}
+
+impl Request<'_> {
+    fn disruption(&self) -> Option<Disruption> {
+        let ill = self.clusters.values().filter(|facts| !facts.health.is_ready());
+        self.guard.judge(ill.count(), self.clusters.len())
+    }
 }
 
 /// Something to do.
@@ -87,6 +97,10 @@ pub struct Planned {
     pub reasons: Report<String, FailoverReason>,
     /// When to look again although nothing happened.
     pub wake_at: Option<Timestamp>,
+    /// Whether so many clusters are ill that nothing leaves them for it.
+    pub disruption: Option<Disruption>,
+    /// Workloads in clusters that would leave, or be on their way to it, were it not for that.
+    pub held: usize,
 }
 
 impl Planned {
@@ -140,7 +154,9 @@ struct Due {
 /// use std::collections::BTreeMap;
 /// use jiff::SignedDuration;
 /// use kurator_core::observe::{Health, Taint, TaintEffect};
-/// use kurator_policy::failover::{AppFacts, AppInCluster, ClusterFacts, FailoverRules, Request, plan};
+/// use kurator_policy::failover::{
+///     AppFacts, AppInCluster, ClusterFacts, DisruptionGuard, FailoverRules, Request, plan,
+/// };
 ///
 /// let lost = Taint::new("unreachable", TaintEffect::NoExecute);
 /// let clusters = BTreeMap::from([
@@ -155,6 +171,7 @@ struct Due {
 ///     apps: &apps,
 ///     clusters: &clusters,
 ///     pace: SignedDuration::ZERO,
+///     guard: DisruptionGuard::default(),
 ///     last_eviction: None,
 ///     now: "2026-01-02T03:04:05Z".parse()?,
 /// });
@@ -164,7 +181,10 @@ struct Due {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn plan(request: &Request<'_>) -> Planned {
-    let mut planned = Planned::default();
+    let mut planned = Planned {
+        disruption: request.disruption(),
+        ..Planned::default()
+    };
     let mut due = Vec::new();
     for (name, app) in request.apps {
         planned.evictions.insert(name.clone(), app.evictions.clone());
@@ -247,6 +267,7 @@ fn look(
     let subject = subject(name, cluster);
     let now = request.now;
     let mut causes: Vec<(Option<Timestamp>, Cause, Purge)> = Vec::new();
+    let mut held = None;
     for taint in request
         .clusters
         .get(cluster)
@@ -259,6 +280,14 @@ fn look(
         let cause = Cause::Tainted {
             taint: taint.to_string(),
         };
+        if let Some(disruption) = planned.disruption
+            && is_verdict(taint)
+        {
+            if !matches!(tolerated(&app.tolerations, taint), Tolerated::ForEver) {
+                held = Some(FailoverReason::HeldInDisruption { cause, disruption });
+            }
+            continue;
+        }
         match tolerated(&app.tolerations, taint) {
             Tolerated::ForEver => {}
             Tolerated::No => causes.push((
@@ -291,10 +320,14 @@ fn look(
     // A taint of a cluster whose edge nodes are cut off says nothing about what runs on them.
     if there.presumed > 0 && there.presumed == there.replicas {
         causes.retain(|(_, cause, _)| matches!(cause, Cause::EdgeLost { .. }));
+        held = None;
     }
     causes.sort();
     let Some((Some(at), cause, purge)) = causes.into_iter().next() else {
-        if planned.reasons.of(&subject).is_empty() {
+        if let Some(held) = held {
+            planned.held += 1;
+            planned.reasons.add(subject, held);
+        } else if planned.reasons.of(&subject).is_empty() {
             planned.reasons.add(subject, FailoverReason::Stays);
         }
         return;

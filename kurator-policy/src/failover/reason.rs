@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use kurator_core::reason::Reason;
 use serde::{Deserialize, Serialize};
 
+use super::disruption::Disruption;
+
 /// Why a workload leaves a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -61,6 +63,13 @@ pub enum FailoverReason {
         /// When its turn comes at the earliest.
         until: Timestamp,
     },
+    /// It would leave, and so many clusters are ill at once that it is more likely us who are cut off.
+    HeldInDisruption {
+        /// Why it would leave.
+        cause: Cause,
+        /// How many are ill.
+        disruption: Disruption,
+    },
     /// It leaves.
     Leaves {
         /// Why.
@@ -98,6 +107,7 @@ impl Reason for FailoverReason {
             Self::Tolerated { .. } => "Tolerated",
             Self::TaintWithoutTime { .. } => "TaintWithoutTime",
             Self::Paced { .. } => "EvictionPaced",
+            Self::HeldInDisruption { .. } => "FleetDisrupted",
             Self::Leaves { .. } => "Evicted",
             Self::KeptUntilReplaced { .. } => "KeptUntilReplaced",
             Self::KeptUntilReleased => "KeptUntilReleased",
@@ -118,6 +128,10 @@ impl fmt::Display for FailoverReason {
                 "taint {taint} is tolerated for a time and has no timeAdded; set it, or nothing will ever leave"
             ),
             Self::Paced { cause, until } => write!(f, "{cause}; others leave first, its turn is at {until}"),
+            Self::HeldInDisruption { cause, disruption } => write!(
+                f,
+                "{cause}, and {disruption}; it stays, as it may be us who are cut off: taint the cluster if it is lost"
+            ),
             Self::Leaves { cause } => write!(f, "it leaves: {cause}"),
             Self::KeptUntilReplaced { ready, wanted, until } => write!(
                 f,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{MemberReason, TOTAL_KEPT};
+use super::{FAILOVER_HELD, MemberReason, TOTAL_KEPT};
 use crate::api::{ClusterDistribution, DistributionPolicyStatus};
 
 /// The most Events one change of a status makes; a fleet that goes down as a whole is one story, not a thousand.
@@ -56,7 +56,11 @@ pub fn events(
             .find(|condition| condition.type_ == type_)
             .cloned()
     };
-    for (type_, bad) in [("Degraded", "True"), (TOTAL_KEPT, "False")] {
+    for (type_, bad) in [
+        ("Degraded", "True"),
+        (TOTAL_KEPT, "False"),
+        (FAILOVER_HELD, "True"),
+    ] {
         let old = before.and_then(|status| condition(status, type_));
         let Some(new) = condition(after, type_) else {
             continue;

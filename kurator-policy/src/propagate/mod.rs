@@ -53,8 +53,8 @@ pub use self::{
     reason::{MemberReason, TIMED_OUT},
     standing::{Stand, Standing},
     status::{
-        DEPENDENCIES_FOUND, MAX_MESSAGE, MAX_OBJECTS, MAX_PLACEMENTS, MemberObserved, ObjectObserved,
-        Observed, TOTAL_KEPT, Trouble, held_status, status,
+        DEPENDENCIES_FOUND, FAILOVER_HELD, MAX_MESSAGE, MAX_OBJECTS, MAX_PLACEMENTS, MemberObserved,
+        ObjectObserved, Observed, TOTAL_KEPT, Trouble, held_status, status,
     },
     template::{Template, TemplateError, revision},
     workload::{Known, workload},

@@ -5,6 +5,7 @@ use std::fmt;
 use kurator_core::reason::Reason;
 
 use super::{Missing, ObjectKey, ObjectKind, PolicyKey};
+use crate::failover::Disruption;
 use crate::overrides::BrokenTotals;
 
 /// Something about a policy that its owner should know.
@@ -73,6 +74,11 @@ pub enum Note {
         /// How many do not go along.
         left_out: usize,
     },
+    /// Most clusters are out of reach or not ready at once, so nothing leaves any of them for that.
+    FailoverHeld {
+        /// How many.
+        disruption: Disruption,
+    },
     /// Other policies select the object too; they wait.
     Contested {
         /// The object.
@@ -108,6 +114,7 @@ impl Note {
             Self::TotalChanged { .. } => "TotalChanged",
             Self::DependencyMissing { missing } => missing.token(),
             Self::TooManyDependencies { .. } => "TooManyDependencies",
+            Self::FailoverHeld { .. } => "FleetDisrupted",
             Self::Contested { .. } => "Contested",
         }
     }
@@ -117,9 +124,10 @@ impl Note {
     pub const fn severity(&self) -> Severity {
         match self {
             Self::Contested { .. } => Severity::Information,
-            Self::TotalChanged { .. } | Self::UnknownCluster { .. } | Self::DependencyMissing { .. } => {
-                Severity::Warning
-            }
+            Self::TotalChanged { .. }
+            | Self::UnknownCluster { .. }
+            | Self::DependencyMissing { .. }
+            | Self::FailoverHeld { .. } => Severity::Warning,
             Self::InvalidSpec { .. }
             | Self::KindNotServed { .. }
             | Self::InvalidOverride { .. }
@@ -166,6 +174,11 @@ impl fmt::Display for Note {
             Self::TooManyDependencies { left_out } => write!(
                 f,
                 "{left_out} objects that are referred to do not go along: split the policy"
+            ),
+            Self::FailoverHeld { disruption } => write!(
+                f,
+                "{disruption}, so it may be us who are cut off and nothing fails over for that; look at the hub's \
+                 network, and taint the clusters that are really lost"
             ),
             Self::Contested { object, rivals } => {
                 write!(f, "{object} is selected by ")?;

@@ -22,6 +22,9 @@ pub const TOTAL_KEPT: &str = "TotalKept";
 /// Whether everything that the objects refer to is on the hub and can go along.
 pub const DEPENDENCIES_FOUND: &str = "DependenciesFound";
 
+/// Type of the condition that says that most clusters are ill at once and nothing fails over for that.
+pub const FAILOVER_HELD: &str = "FailoverHeld";
+
 /// The longest message of a cluster or a condition, in bytes: a status must stay small at a thousand members, and a
 /// server that refuses a manifest likes to quote it.
 pub const MAX_MESSAGE: usize = 512;
@@ -604,6 +607,14 @@ fn conditions(
             conditions.set(TOTAL_KEPT, true, &kept)
         }
         None => conditions.remove(TOTAL_KEPT),
+    };
+    match planned
+        .notes
+        .iter()
+        .find(|note| matches!(note, Note::FailoverHeld { .. }))
+    {
+        Some(note) => conditions.set(FAILOVER_HELD, true, &Said::new(note.token(), note.to_string())),
+        None => conditions.remove(FAILOVER_HELD),
     };
     let missing = |note: &&Note| matches!(note, Note::DependencyMissing { .. });
     let mut absent = planned.notes.iter().filter(missing);
