@@ -69,6 +69,7 @@ fn plan_one_deployment(bencher: Bencher<'_, '_>, clusters: usize) {
         plan(black_box(&Request {
             policy: &case.policy,
             placement: &case.placement,
+            otherwise: &BTreeMap::new(),
             suspension: None,
             templates: &case.templates,
             overrides: &case.overrides,
@@ -87,6 +88,7 @@ fn compute_the_status(bencher: Bencher<'_, '_>, clusters: usize) {
     let planned = plan(&Request {
         policy: &case.policy,
         placement: &case.placement,
+        otherwise: &BTreeMap::new(),
         suspension: None,
         templates: &case.templates,
         overrides: &case.overrides,

@@ -340,6 +340,7 @@ fn propagated(fleet: &Snapshot, placement: Value, templates: &[Template]) -> pro
     let request = Request {
         policy: &policy,
         placement: &placement,
+        otherwise: &BTreeMap::new(),
         suspension: None,
         templates,
         overrides: &[],

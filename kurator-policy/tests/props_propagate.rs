@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kurator_core::observe::{ClusterView, Snapshot};
 use kurator_policy::{
-    api::{OverridePolicy, Placement},
+    api::{Activation, OverridePolicy, Placement},
     propagate::{
-        BuiltinKinds, Claimant, Observed, Planned, PolicyKey, Request, Template, check, claims, plan, status,
+        Activations, BuiltinKinds, Claimant, Observed, Planned, PolicyKey, Request, Template, check, claims,
+        plan, status,
     },
 };
 use proptest::{prelude::*, sample::subsequence};
@@ -96,6 +97,8 @@ fn fleet(names: &[&str]) -> Snapshot {
 static NO_STANDING: BTreeMap<kurator_policy::propagate::ObjectKey, kurator_policy::propagate::Standing> =
     BTreeMap::new();
 
+static NO_OTHER: kurator_policy::propagate::Otherwise = BTreeMap::new();
+
 fn request<'a>(
     policy: &'a PolicyKey,
     placement: &'a Placement,
@@ -107,6 +110,7 @@ fn request<'a>(
     Request {
         policy,
         placement,
+        otherwise: &NO_OTHER,
         suspension: None,
         templates,
         overrides,
@@ -190,5 +194,61 @@ proptest! {
         let first = claims(&claimants, &templates);
         claimants.reverse();
         prop_assert_eq!(claims(&claimants, templates.iter().rev()), first);
+    }
+
+    #[test]
+    fn a_lazy_policy_places_each_object_as_it_said_when_the_object_changed(
+        passes in prop::collection::vec(
+            (0..CLUSTERS.len(), prop::collection::vec((0..APPS.len(), any::<bool>()), 0..3)),
+            1..12,
+        ),
+    ) {
+        let policy = PolicyKey::new("policy.kurator.dev", "shop", "web");
+        let fleet = fleet(&CLUSTERS);
+        let to = |at: usize| -> Placement {
+            serde_json::from_value(json!({ "clusterAffinity": { "clusterNames": [CLUSTERS[at]] } })).unwrap()
+        };
+        // Of each object: its version, its replicas, and the cluster that was named when the version came.
+        let mut apps = [(0_u32, 1_u32, None); APPS.len()];
+        let mut recorded = Vec::new();
+        for (at, changes) in passes {
+            for (app, scaled) in changes {
+                let (version, replicas, placed) = &mut apps[app];
+                if scaled {
+                    *replicas += 1;
+                } else {
+                    (*version, *placed) = (*version + 1, None);
+                }
+            }
+            let templates: Vec<Template> = apps.iter().zip(APPS).map(|((version, replicas, _), name)| {
+                let mut manifest = template(name, Some(*replicas)).manifest;
+                manifest["spec"]["minReadySeconds"] = json!(version);
+                Template::of(&manifest, &BuiltinKinds).unwrap()
+            }).collect();
+            for (_, _, placed) in &mut apps {
+                placed.get_or_insert(at);
+            }
+            let current = to(at);
+            let pass = Activations::of(Activation::Lazy, &current, &recorded, &templates, &BuiltinKinds);
+            let running = BTreeMap::new();
+            let request = Request {
+                otherwise: &pass.otherwise,
+                ..request(&policy, &current, &templates, &[], &fleet, &running)
+            };
+            let planned = plan(&request);
+            prop_assert_eq!(check(&request, &planned), vec![]);
+            for (template, (_, _, placed)) in templates.iter().zip(&apps) {
+                let there: Vec<&str> = planned.members.iter()
+                    .filter(|(_, member)| member.objects.contains_key(&template.key))
+                    .map(|(cluster, _)| cluster.as_str())
+                    .collect();
+                prop_assert_eq!(there, [CLUSTERS[placed.unwrap()]]);
+            }
+            // What is read back is what was written, and nothing is written twice.
+            let written = pass.record(&current, &recorded, |_| true);
+            recorded = serde_json::from_value(serde_json::to_value(&written).unwrap()).unwrap();
+            let again = Activations::of(Activation::Lazy, &current, &recorded, &templates, &BuiltinKinds);
+            prop_assert_eq!(again.record(&current, &recorded, |_| true), written);
+        }
     }
 }

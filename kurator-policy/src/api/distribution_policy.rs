@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FailoverBehavior, Placement, ResourceSelector, Suspension,
+    ActivatedObjects, Activation, FailoverBehavior, Placement, PlacementInUse, ResourceSelector, Suspension,
     failover::FailedOver,
     rollout::{ClusterRollout, RolloutBehavior, RolloutStatus},
 };
@@ -106,6 +106,10 @@ pub struct DistributionPolicySpec {
     /// they let go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemption: Option<Preemption>,
+    /// When a change of the placement begins to hold for an object, and when it is taken away from another policy: at
+    /// once, or with the next change of the object itself, its replica count apart. Default `Immediate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
     /// Whether and how the objects leave clusters that are tainted, out of reach, or in which they are not well; left
     /// out, they stay wherever they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,18 +128,6 @@ pub enum Preemption {
     Never,
     /// It takes what policies of strictly lower priority have.
     Always,
-}
-
-/// When a change of a policy begins to hold for an object; see
-/// [`active_placement`](crate::propagate::active_placement).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[non_exhaustive]
-pub enum Activation {
-    /// At once.
-    #[default]
-    Immediate,
-    /// With the next change of the object itself.
-    Lazy,
 }
 
 /// What to do with an object that exists in a member and belongs to someone else.
@@ -171,8 +163,8 @@ pub struct DistributionPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`, `Progressing` and `Degraded`, with a reason and a message; and where they apply `TotalKept`, whether
-    /// overrides leave the number of replicas as it is, and `DependenciesFound`, whether what the objects refer to is on
-    /// the hub.
+    /// overrides leave the number of replicas as it is, `DependenciesFound`, whether what the objects refer to is on
+    /// the hub, and `Activated`, whether the placement holds for every object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -199,6 +191,15 @@ pub struct DistributionPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["apiVersion".into(), "kind".into(), "name".into(), "cluster".into()]))]
     pub failovers: Vec<FailedOver>,
+    /// With `activation: Lazy`, the placements that hold for some of the objects, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["revision".into()]))]
+    pub activations: Vec<PlacementInUse>,
+    /// With `activation: Lazy` and `preemption: Always`, the objects of other policies that are taken over once they
+    /// change, and how they were when that was found out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["apiVersion".into(), "kind".into()]))]
+    pub to_take_over: Vec<ActivatedObjects>,
     /// How far the last change of templates, placement or overrides has come, if the policy says how it is to be
     /// rolled out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -28,6 +28,7 @@
 )]
 
 mod accelerators;
+mod activation;
 mod affinity_terms;
 pub mod apps;
 mod cluster_affinity;
@@ -48,12 +49,13 @@ use kube::CustomResourceExt;
 pub use accelerators::{
     AcceleratorOperator, AcceleratorPreference, AcceleratorRequirement, ResourceConstraint,
 };
+pub use activation::{ActivatedObjects, Activation, PlacementInUse};
 pub use affinity_terms::{ClusterAffinityTerm, OverflowAffinity};
 pub use cluster_affinity::{ClusterAffinity, ClusterField, FieldOperator, FieldRequirement, FieldSelector};
 pub use distribution_policy::{
-    Activation, ApplyStrategy, ClusterDistribution, ConflictResolution, DistributionPolicy,
-    DistributionPolicySpec, DistributionPolicyStatus, DistributionTotals, ObjectPlacement, ObjectState,
-    PlacedDependency, PlacedKind, Preemption,
+    ApplyStrategy, ClusterDistribution, ConflictResolution, DistributionPolicy, DistributionPolicySpec,
+    DistributionPolicyStatus, DistributionTotals, ObjectPlacement, ObjectState, PlacedDependency, PlacedKind,
+    Preemption,
 };
 pub use failover::{
     ApplicationFailover, ClusterFailover, EdgeFailover, FailedOver, FailoverBehavior, FailoverCause,

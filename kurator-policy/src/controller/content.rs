@@ -1,6 +1,6 @@
 //! What a revision of a policy consists of: templates, overrides and placement, without replica counts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kurator_core::selector::LabelMatcher;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{OverridePolicy, Placement},
-    propagate::{ObjectKey, ResourceInterpreter, Template, revision},
+    propagate::{ObjectKey, Otherwise, ResourceInterpreter, Template, holds_for, revision},
 };
 
 /// Everything that a change of a policy may change, as it is kept on the hub.
@@ -16,12 +16,28 @@ use crate::{
 pub(super) struct Content {
     templates: Vec<Value>,
     pub(super) overrides: Vec<OverridePolicy>,
+    /// That of the first object: what it is in the policy matters to no object that it does not hold for.
     pub(super) placement: Placement,
+    /// Objects that are placed otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    otherwise: Vec<PlacedOtherwise>,
+}
+
+/// Objects that are placed by another placement, or stay where they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct PlacedOtherwise {
+    placement: Option<Placement>,
+    objects: Vec<ObjectKey>,
 }
 
 impl Content {
     /// The content of a policy as it stands.
-    pub(super) fn of(templates: &[Template], overrides: &[OverridePolicy], placement: &Placement) -> Self {
+    pub(super) fn of(
+        templates: &[Template],
+        overrides: &[OverridePolicy],
+        placement: &Placement,
+        otherwise: &Otherwise,
+    ) -> Self {
         let mut sorted: Vec<&Template> = templates.iter().collect();
         sorted.sort_by(|a, b| a.key.cmp(&b.key));
         let mut overrides: Vec<OverridePolicy> = overrides
@@ -30,11 +46,46 @@ impl Content {
             .map(plain)
             .collect();
         overrides.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        let of = |template: &Template| holds_for(placement, otherwise, &template.key);
+        let first = sorted
+            .iter()
+            .find_map(|template| of(template))
+            .unwrap_or(placement);
+        let mut others: Vec<PlacedOtherwise> = Vec::new();
+        for template in &sorted {
+            let placement = of(template);
+            if placement == Some(first) {
+                continue;
+            }
+            match others.iter_mut().find(|it| it.placement.as_ref() == placement) {
+                Some(group) => group.objects.push(template.key.clone()),
+                None => others.push(PlacedOtherwise {
+                    placement: placement.cloned(),
+                    objects: vec![template.key.clone()],
+                }),
+            }
+        }
         Self {
+            placement: first.clone(),
+            otherwise: others,
             templates: sorted.into_iter().map(whole).collect(),
             overrides,
-            placement: placement.clone(),
         }
+    }
+
+    /// The objects that are placed otherwise, with their placements.
+    pub(super) fn otherwise(&self) -> Otherwise {
+        let mut all = Otherwise::new();
+        for group in &self.otherwise {
+            let placement = group.placement.clone().map(Arc::new);
+            all.extend(
+                group
+                    .objects
+                    .iter()
+                    .map(|object| (object.clone(), placement.clone())),
+            );
+        }
+        all
     }
 
     /// Its name: the same for what differs in replica counts only.
@@ -56,7 +107,11 @@ impl Content {
             .iter()
             .map(|policy| json!({ "name": policy.metadata.name, "spec": policy.spec }))
             .collect();
-        revision(&json!({ "templates": templates, "overrides": overrides, "placement": self.placement }))
+        let mut all = json!({ "templates": templates, "overrides": overrides, "placement": self.placement });
+        if !self.otherwise.is_empty() {
+            all["otherwise"] = json!(self.otherwise);
+        }
+        revision(&all)
     }
 
     /// Its templates, with as many replicas as are asked for today.
@@ -155,7 +210,7 @@ mod tests {
     }
 
     fn named(templates: &[Template], overrides: &[OverridePolicy]) -> String {
-        Content::of(templates, overrides, &Placement::default()).revision(&BuiltinKinds)
+        Content::of(templates, overrides, &Placement::default(), &Otherwise::new()).revision(&BuiltinKinds)
     }
 
     #[test]
@@ -166,7 +221,7 @@ mod tests {
         assert_ne!(named(&[template(3, "web:1")], &[over("o", "web")]), before);
         let placement =
             serde_json::from_value(json!({ "clusterAffinity": { "clusterNames": ["a"] } })).unwrap();
-        let moved = Content::of(&[template(3, "web:1")], &[], &placement);
+        let moved = Content::of(&[template(3, "web:1")], &[], &placement, &Otherwise::new());
         assert_ne!(moved.revision(&BuiltinKinds), before);
     }
 
@@ -182,11 +237,35 @@ mod tests {
             &[template(3, "web:1")],
             &[over("o", "web")],
             &Placement::default(),
+            &Otherwise::new(),
         );
         let text = serde_json::to_string(&content).unwrap();
         let read: Content = serde_json::from_str(&text).unwrap();
         assert_eq!(read.revision(&BuiltinKinds), content.revision(&BuiltinKinds));
         let templates = read.templates(&[template(8, "web:2")], &BuiltinKinds);
         assert_eq!(templates, [template(8, "web:1")]);
+    }
+
+    #[test]
+    fn a_placement_that_holds_for_no_object_yet_is_no_change() {
+        let templates = [template(3, "web:1")];
+        let key = &templates[0].key;
+        let moved: Placement =
+            serde_json::from_value(json!({ "clusterAffinity": { "clusterNames": ["a"] } })).unwrap();
+        let before = Placement::default();
+        let waits = Otherwise::from([(key.clone(), Some(Arc::new(before.clone())))]);
+        let content = Content::of(&templates, &[], &moved, &waits);
+        assert_eq!(content, Content::of(&templates, &[], &before, &Otherwise::new()));
+
+        let mut two = templates.to_vec();
+        two.push(template(3, "web:1"));
+        two[1].key.name.name = "zebra".to_owned();
+        let content = Content::of(&two, &[], &moved, &waits);
+        assert_eq!(content.placement, before);
+        let otherwise = content.otherwise();
+        assert_eq!(otherwise.keys().collect::<Vec<_>>(), [&two[1].key]);
+        assert_eq!(otherwise[&two[1].key].as_deref(), Some(&moved));
+        let text = serde_json::to_string(&content).unwrap();
+        assert_eq!(serde_json::from_str::<Content>(&text).unwrap(), content);
     }
 }

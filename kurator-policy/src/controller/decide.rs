@@ -27,13 +27,13 @@ use super::{
 };
 use crate::{
     api::{
-        ApplyStrategy, DistributionPolicySpec, DistributionPolicyStatus, FailedOver, OverridePolicy,
-        Placement, Suspension,
+        ActivatedObjects, Activation, ApplyStrategy, DistributionPolicySpec, DistributionPolicyStatus,
+        FailedOver, OverridePolicy, Placement, PlacementInUse, Preemption, Suspension,
     },
     placement::Running,
     propagate::{
-        Known, MemberPlan, MemberReason, Note, ObjectKey, ObjectKind, Planned, PolicyKey, Rendered, Request,
-        Standing, Template, attach, plan,
+        Activations, Known, MemberPlan, MemberReason, Note, ObjectKey, ObjectKind, Otherwise, Planned,
+        PolicyKey, Rendered, Request, Standing, Template, attach, holds_for, plan,
     },
 };
 
@@ -56,6 +56,10 @@ pub(super) struct Decision {
     pub(super) planned: Planned,
     pub(super) failovers: Vec<FailedOver>,
     pub(super) rollout: Option<RolledOut>,
+    /// By what the objects are placed from now on, where that is recorded.
+    pub(super) activations: Vec<PlacementInUse>,
+    /// The objects of other policies that are taken over once they change.
+    pub(super) to_take_over: Vec<ActivatedObjects>,
     pub(super) wake_at: Option<Timestamp>,
 }
 
@@ -71,6 +75,15 @@ struct Source<'a> {
     templates: Vec<Template>,
     overrides: &'a [OverridePolicy],
     placement: &'a Placement,
+    /// The objects for which another placement holds.
+    otherwise: Arc<Otherwise>,
+}
+
+impl Source<'_> {
+    /// The placement that holds for an object, if it is known.
+    fn placement_of(&self, object: &ObjectKey) -> Option<&Placement> {
+        holds_for(self.placement, &self.otherwise, object)
+    }
 }
 
 /// What is the same for every revision of one pass.
@@ -89,6 +102,14 @@ impl Context {
         let previous = self.previous(wish.policy);
         let previous = previous.as_ref();
         let everything = self.everything(wish);
+        let recorded = previous.map_or(&[][..], |status| &status.activations);
+        let (placement, templates) = (&wish.spec.placement, wish.templates);
+        let active = match wish.spec.activation.unwrap_or_default() {
+            Activation::Immediate if wish.spec.preemption == Some(Preemption::Always) => {
+                Activations::immediate(templates, &*self.interpreter)
+            }
+            activation => Activations::of(activation, placement, recorded, templates, &*self.interpreter),
+        };
         let mut running = running(previous, &everything, wish.fleet);
         let mut promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
         // What was promised fits the fleet as it is now, not as it was when this pass began.
@@ -101,6 +122,7 @@ impl Context {
         let situation = Situation {
             policy: wish.policy,
             spec: wish.spec,
+            otherwise: &active.otherwise,
             previous,
             templates: &everything,
             fleet: &fleet,
@@ -116,7 +138,7 @@ impl Context {
         let shown = ShownReplicas::new(&self.desks, &self.facts);
         let shown =
             |policy: &PolicyKey, cluster: &ClusterName, object: &ObjectKey| shown.of(policy, cluster, object);
-        let fleet = if goes_by_room(&wish.spec.placement) {
+        let fleet = if in_force(placement, &active).any(goes_by_room) {
             promises.deduct(&fleet, key, &running)
         } else {
             fleet
@@ -128,8 +150,15 @@ impl Context {
             standing: &standing,
             now,
         };
-        let (mut planned, rollout) = self.roll_out(wish, previous, &pass);
+        let (mut planned, rollout) = self.roll_out(wish, &active.otherwise, previous, &pass);
         planned.report_only = reports_only(wish.spec);
+        // What is not placed for now is not activated either.
+        let idle = planned.report_only || planned.suspension.scheduling;
+        let placed = |object: &ObjectKey| {
+            let totals = planned.objects.get(object);
+            !idle && totals.is_some_and(|totals| !totals.held)
+        };
+        let activations = active.record(placement, recorded, placed);
         let freed = if planned.report_only {
             // It takes no room from anybody.
             promises.forget(key)
@@ -160,12 +189,14 @@ impl Context {
             .notes
             .extend(held.map(|disruption| Note::FailoverHeld { disruption }));
         let steps = rollout.as_ref().and_then(|rollout| rollout.steps.wake_at);
-        let settled = settles_at(&wish.spec.placement, &fleet, now);
+        let settled = in_force(placement, &active).filter_map(|placement| settles_at(placement, &fleet, now));
         Decision {
             planned,
             failovers,
             rollout,
-            wake_at: [wake_at, steps, settled].into_iter().flatten().min(),
+            activations,
+            to_take_over: Vec::new(),
+            wake_at: [wake_at, steps].into_iter().flatten().chain(settled).min(),
         }
     }
 
@@ -189,6 +220,7 @@ impl Context {
     fn roll_out(
         &self,
         wish: &Wish<'_>,
+        otherwise: &Arc<Otherwise>,
         previous: Option<&DistributionPolicyStatus>,
         pass: &Pass<'_>,
     ) -> (Planned, Option<RolledOut>) {
@@ -197,13 +229,19 @@ impl Context {
             templates: wish.templates.to_vec(),
             overrides: wish.overrides,
             placement: &wish.spec.placement,
+            otherwise: Arc::clone(otherwise),
         };
         // What is only reported goes nowhere, so no step would ever be done: all of it is reported at once.
         let steps = wish.spec.rollout.as_ref().filter(|_| !reports_only(wish.spec));
         let Some(behavior) = steps else {
             return (self.plan_revision(wish, &newest, suspension, pass), None);
         };
-        let content = Arc::new(Content::of(wish.templates, wish.overrides, &wish.spec.placement));
+        let content = Arc::new(Content::of(
+            wish.templates,
+            wish.overrides,
+            &wish.spec.placement,
+            otherwise,
+        ));
         let target = content.revision(&*self.interpreter);
         let mut journal = match Journal::open(behavior, wish.policy, previous, &target) {
             Ok(journal) => journal,
@@ -216,6 +254,7 @@ impl Context {
                 templates: content.templates(wish.templates, &*self.interpreter),
                 overrides: &content.overrides,
                 placement: &content.placement,
+                otherwise: Arc::new(content.otherwise()),
             })
         };
         let step = |journal: &mut Journal<'_>| {
@@ -229,10 +268,12 @@ impl Context {
             let planned = self.plan_revision(wish, source, suspension, pass);
             let (fleet, desks) = (pass.fleet, &self.desks);
             let steps = journal.step(wish.policy, clusters(&planned), wish.kept, fleet, desks, pass.now)?;
-            Some((governing, planned, steps))
+            let source = source.clone();
+            Some((governing, source, planned, steps))
         };
         // The second time it is known to be taken back.
-        let Some((governing, planned, steps)) = step(&mut journal).or_else(|| step(&mut journal)) else {
+        let Some((governing, source, planned, steps)) = step(&mut journal).or_else(|| step(&mut journal))
+        else {
             return (held("rollout: no revision is wanted".to_owned()), None);
         };
         let mut old: BTreeMap<&str, Option<Planned>> = BTreeMap::new();
@@ -243,8 +284,8 @@ impl Context {
                 planned.members.get(cluster).cloned()
             } else {
                 let old = old.entry(revision).or_insert_with(|| {
-                    let source = older(revision).or_else(|| (*revision == target).then(|| newest.clone()))?;
-                    Some(self.plan_as_it_is(wish, &source, &planned, pass))
+                    let old = older(revision).or_else(|| (*revision == target).then(|| newest.clone()))?;
+                    Some(self.plan_as_it_is(wish, &old, (&source, &planned), pass))
                 });
                 match old {
                     Some(old) => old.members.get(cluster).cloned(),
@@ -268,6 +309,7 @@ impl Context {
         let request = Request {
             policy: pass.policy,
             placement: source.placement,
+            otherwise: &source.otherwise,
             suspension,
             templates: &source.templates,
             overrides: source.overrides,
@@ -284,19 +326,19 @@ impl Context {
         planned
     }
 
-    /// An older revision where its objects are: by the numbers of the plan that counts, or where that has another
-    /// placement, by those the members were told last.
+    /// A revision that does not govern, where its objects are: by the numbers of the plan that counts, or for objects
+    /// that are placed otherwise there, by those the members were told last.
     fn plan_as_it_is(
         &self,
         wish: &Wish<'_>,
         source: &Source<'_>,
-        counts: &Planned,
+        (governing, counts): (&Source<'_>, &Planned),
         pass: &Pass<'_>,
     ) -> Planned {
-        let same = *source.placement == wish.spec.placement;
         let mut running = BTreeMap::new();
         for template in &source.templates {
             let key = &template.key;
+            let same = source.placement_of(key) == governing.placement_of(key);
             let numbers: Vec<(String, u32)> = if same && counts.objects.contains_key(key) {
                 let members = counts.members.iter();
                 let here = members.filter_map(|(cluster, member)| Some((cluster, member.objects.get(key)?)));
@@ -331,9 +373,16 @@ impl Clone for Source<'_> {
     fn clone(&self) -> Self {
         Self {
             templates: self.templates.clone(),
+            otherwise: Arc::clone(&self.otherwise),
             ..*self
         }
     }
+}
+
+/// The placements that hold for something, and that of the policy.
+fn in_force<'a>(placement: &'a Placement, active: &'a Activations) -> impl Iterator<Item = &'a Placement> {
+    let others = active.otherwise.values().flatten().map(|other| &**other);
+    std::iter::once(placement).chain(others)
 }
 
 /// Whether nothing is written to members.

@@ -13,14 +13,14 @@ use super::{memory::Memory, policy::Policy, presumed::Presumed};
 use crate::{
     api::{
         DistributionPolicySpec, DistributionPolicyStatus, FailedOver, FailoverBehavior, FailoverCause,
-        PurgeMode,
+        Placement, PurgeMode,
     },
     failover::{
         Action, AppFacts, AppInCluster, Cause, ClusterFacts, Disruption, DisruptionGuard, Eviction,
         FailoverRules, Purge, Request, TAINT_NOT_READY, TAINT_UNREACHABLE, edge::LostEdge, plan,
     },
     placement::Running,
-    propagate::{ObjectKey, Standing, Template},
+    propagate::{ObjectKey, Otherwise, Standing, Template},
 };
 
 /// The name of everything without replicas, which leaves a cluster with the last that has some.
@@ -41,6 +41,8 @@ pub(super) struct FailoverPass {
 pub(super) struct Situation<'a> {
     pub(super) policy: &'a Policy,
     pub(super) spec: &'a DistributionPolicySpec,
+    /// The objects for which another placement holds.
+    pub(super) otherwise: &'a Otherwise,
     pub(super) previous: Option<&'a DistributionPolicyStatus>,
     pub(super) templates: &'a [Template],
     pub(super) fleet: &'a Snapshot,
@@ -187,9 +189,13 @@ fn apps(
         policy, spec, now, ..
     } = *situation;
     let rules = rules(behavior);
-    let tolerations = tolerations(spec, behavior);
-    let facts = |wanted, named: Named<'_>| AppFacts {
-        tolerations: tolerations.clone(),
+    let usual = tolerations(&spec.placement, behavior);
+    let tolerations = |key: &ObjectKey| match situation.otherwise.get(key) {
+        Some(Some(placement)) => tolerations(placement, behavior),
+        _ => usual.clone(),
+    };
+    let facts = |wanted, key: &ObjectKey, named: Named<'_>| AppFacts {
+        tolerations: tolerations(key),
         evictions: evictions(situation, &named),
         ..AppFacts::new(wanted, rules.clone())
     };
@@ -200,14 +206,14 @@ fn apps(
         };
         let Some(wanted) = template.replicas else {
             // All of them share one fate, so it is enough to know of one where they are.
-            let mut rest = facts(0, (REST, REST, REST).into());
+            let mut rest = facts(0, &template.key, (REST, REST, REST).into());
             for cluster in standing.clusters.keys() {
                 rest = rest.with_cluster(cluster.clone(), AppInCluster::default());
             }
             apps.insert(REST.to_owned(), rest);
             continue;
         };
-        let mut app = facts(wanted, (&template.key).into());
+        let mut app = facts(wanted, &template.key, (&template.key).into());
         for (cluster, stand) in &standing.clusters {
             let presumed = situation.presumed.of(cluster, &template.key);
             let unseen = presumed.map_or(0, |(replicas, _)| replicas.min(stand.told));
@@ -252,15 +258,15 @@ fn rules(behavior: &FailoverBehavior) -> FailoverRules {
 }
 
 /// Those of the placement, and how long a cluster may be ill for those that say nothing about it.
-fn tolerations(spec: &DistributionPolicySpec, behavior: &FailoverBehavior) -> Vec<Toleration> {
-    let mut tolerations = spec.placement.cluster_tolerations.clone();
+fn tolerations(placement: &Placement, behavior: &FailoverBehavior) -> Vec<Toleration> {
+    let mut tolerations = placement.cluster_tolerations.clone();
     let seconds = behavior
         .cluster
         .as_ref()
         .and_then(|cluster| cluster.toleration_seconds);
     for key in [TAINT_UNREACHABLE, TAINT_NOT_READY] {
         let taint = Taint::new(key, TaintEffect::NoExecute);
-        if taint.tolerated_by(&spec.placement.cluster_tolerations).is_none() {
+        if taint.tolerated_by(&placement.cluster_tolerations).is_none() {
             tolerations.push(Toleration {
                 key: Some(key.to_owned()),
                 operator: Some("Exists".to_owned()),

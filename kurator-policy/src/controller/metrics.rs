@@ -46,6 +46,11 @@ pub enum DistributionMetric<'a> {
         /// How many.
         objects: u32,
     },
+    /// Objects took over a changed placement with a change of their template, where the policy activates lazily.
+    Activated {
+        /// How many.
+        objects: u32,
+    },
     /// A rollout came to stand otherwise.
     Rollout {
         /// How it stands.
@@ -139,6 +144,9 @@ impl DistributionMetrics for DistributionCounts {
             DistributionMetric::Evicted { cluster, objects } => {
                 self.0
                     .add("evictions", &[("cluster", cluster)], f64::from(*objects));
+            }
+            DistributionMetric::Activated { objects } => {
+                self.0.add("activations", &[], f64::from(*objects));
             }
             DistributionMetric::Rollout { reason } => self.0.add("rollouts", &[("reason", reason)], 1.0),
         }

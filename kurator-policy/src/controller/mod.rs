@@ -28,7 +28,8 @@
 //! - A policy that is deleted stays until every member it was placed on is clean; a member that does not answer is
 //!   named in the status, and holds up no other policy.
 //! - With `failover`, what leaves a cluster is written down before it is placed elsewhere; with `rollout`, a revision is
-//!   kept before the status names it. Both go on after a restart where they were.
+//!   kept before the status names it; with `activation: Lazy`, by which placement each object goes is written down before
+//!   it goes there. All of them go on after a restart where they were.
 //! - A cluster keeps the replicas that it is to lose until others are ready: a move never leaves fewer ready replicas
 //!   than are wanted.
 //! - In the steady state nothing is written anywhere.
@@ -43,6 +44,7 @@
 //! create, patch and delete what is distributed, create namespaces, and list and watch nodes, pods and
 //! HorizontalPodAutoscalers. With [`Settings::aggregate_status`] on the hub: patch the status of what policies select.
 
+mod activation;
 mod aggregated;
 mod content;
 mod decide;

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::{
     ControllerError,
+    activation::{self, not_taken_yet, takes_lazily},
     decide::{self, Decision, RolledOut},
     distribution::Context,
     member::{Assignment, Desk, Wanted},
@@ -135,12 +136,25 @@ impl Context {
         let claimants: Vec<_> = others
             .iter()
             .filter(|other| !other.deleting)
-            .filter_map(|other| other.claimant().ok())
+            .filter_map(|other| {
+                let claimant = other.claimant().ok()?;
+                if !takes_lazily(other) {
+                    return Some(claimant);
+                }
+                let status = self.previous(other);
+                let waits = not_taken_yet(status.as_ref(), &templates, &*self.interpreter);
+                Some(claimant.with_waiting(waits))
+            })
             .collect();
         templates.retain(|template| claimant.selects(template).is_some());
         let nothing_selected = templates.is_empty();
         let mut claims = claims(&claimants, &templates);
+        let mut awaited = Vec::new();
         templates.retain(|template| match claims.remove(&template.key) {
+            Some(claim) if claim.awaited.as_ref() == Some(&policy.key) => {
+                awaited.push(template.clone());
+                false
+            }
             Some(claim) if claim.holder != policy.key => {
                 notes.push(Note::ClaimedByOther {
                     object: template.key.clone(),
@@ -177,6 +191,14 @@ impl Context {
         wish.referred = &referred;
         self.templates.keep(&policy.key, &kinds);
         let mut decision = self.decide(&wish);
+        decision.to_take_over = activation::to_take_over(
+            policy,
+            self.previous(policy).as_ref(),
+            &awaited,
+            &templates,
+            &decision.activations,
+            &*self.interpreter,
+        );
         let planned = &mut decision.planned;
         if let Some(note) = planned
             .notes
@@ -267,6 +289,7 @@ impl Context {
         }
         self.keep_revisions(policy, previous.as_ref(), decision, &mut status)
             .await?;
+        activation::show(policy, decision, &mut status, self.clock.now());
         // Written before anything is sent: whoever comes after us must know where to look.
         self.write_status(policy, previous, status).await?;
         let spec = policy.spec.as_ref().ok();

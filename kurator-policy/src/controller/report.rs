@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     ControllerError, DistributionMetric, PolicyGroup,
+    activation::activated,
     distribution::Context,
     policy::{FINALIZER, Policy},
 };
@@ -105,6 +106,12 @@ impl Context {
         }
         for (cluster, objects) in evicted {
             let metric = DistributionMetric::Evicted { cluster, objects };
+            self.metrics.record(&policy.key, &metric);
+        }
+        let before_that = before.map_or(&[][..], |before| &before.activations);
+        let objects = activated(before_that, &after.activations);
+        if objects > 0 {
+            let metric = DistributionMetric::Activated { objects };
             self.metrics.record(&policy.key, &metric);
         }
         let stands = |status: &DistributionPolicyStatus| {

@@ -95,8 +95,15 @@ pub fn check(request: &Request<'_>, planned: &Planned) -> Vec<PlanFlaw> {
     let mut flaws = Vec::new();
     let mut given: BTreeMap<&ObjectKey, u64> = BTreeMap::new();
     let frozen = request.suspension.is_some_and(|suspension| suspension.scheduling);
-    let stays = |key: &ObjectKey| frozen || planned.objects.get(key).is_some_and(|totals| totals.held);
-    let divided = request.placement.scheduling_type() == ReplicaSchedulingType::Divided;
+    let stays = |key: &ObjectKey| {
+        frozen
+            || request.placement_of(key).is_none()
+            || planned.objects.get(key).is_some_and(|totals| totals.held)
+    };
+    let divided = |key: &ObjectKey| {
+        let placement = request.placement_of(key);
+        placement.is_none_or(|it| it.scheduling_type() == ReplicaSchedulingType::Divided)
+    };
     for (cluster, member) in &planned.members {
         if request.fleet.get(cluster).is_none() {
             flaws.push(PlanFlaw::NoMember {
@@ -109,7 +116,7 @@ pub fn check(request: &Request<'_>, planned: &Planned) -> Vec<PlanFlaw> {
                 continue;
             };
             *given.entry(key).or_default() += u64::from(object.planned.unwrap_or(0));
-            if !divided && !stays(key) && !object.leaving && object.planned != template.replicas {
+            if !divided(key) && !stays(key) && !object.leaving && object.planned != template.replicas {
                 let (planned, desired) = (object.planned.unwrap_or(0), template.replicas.unwrap_or(0));
                 let (planned, desired) = (u64::from(planned), u64::from(desired));
                 flaws.push(PlanFlaw::Sum {
@@ -144,9 +151,11 @@ pub fn check(request: &Request<'_>, planned: &Planned) -> Vec<PlanFlaw> {
             });
             continue;
         };
-        if let (Some(standing), Some(wanted), true) =
-            (request.standing.get(&template.key), template.replicas, divided)
-        {
+        if let (Some(standing), Some(wanted), true) = (
+            request.standing.get(&template.key),
+            template.replicas,
+            divided(&template.key),
+        ) {
             let (mut today, mut left) = (0_u64, 0_u64);
             let clusters = standing.clusters.iter();
             for (cluster, stand) in clusters.filter(|(cluster, _)| !standing.dismissed.contains(*cluster)) {
@@ -167,7 +176,7 @@ pub fn check(request: &Request<'_>, planned: &Planned) -> Vec<PlanFlaw> {
         }
         let planned = given.get(&template.key).copied().unwrap_or(0) + totals.missing;
         let desired = u64::from(template.replicas.unwrap_or(0));
-        if divided && !stays(&template.key) && planned != desired {
+        if divided(&template.key) && !stays(&template.key) && planned != desired {
             flaws.push(PlanFlaw::Sum {
                 object: template.key.clone(),
                 planned,

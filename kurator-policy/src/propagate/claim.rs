@@ -5,7 +5,10 @@
 //! priority is raised, takes nothing over in silence. Only one that says so and has a strictly higher priority does,
 //! and that is told. All sides learn of each other: see [`Claim::rivals`].
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jiff::Timestamp;
 use kurator_core::selector::{LabelMatcher, SelectorError};
@@ -25,6 +28,8 @@ pub struct Claimant {
     pub priority: i32,
     /// Whether it takes objects away from policies of lower priority.
     pub preempts: bool,
+    /// What it does not take away for now: it activates lazily, and these objects have not changed yet.
+    pub waits_for: BTreeSet<ObjectKey>,
     selectors: Vec<Compiled>,
 }
 
@@ -64,6 +69,7 @@ impl Claimant {
             created,
             priority: 0,
             preempts: false,
+            waits_for: BTreeSet::new(),
             selectors,
         })
     }
@@ -79,6 +85,13 @@ impl Claimant {
     #[must_use]
     pub fn with_preemption(mut self) -> Self {
         self.preempts = true;
+        self
+    }
+
+    /// Lets it wait for these objects to change before it takes them away.
+    #[must_use]
+    pub fn with_waiting(mut self, objects: BTreeSet<ObjectKey>) -> Self {
+        self.waits_for = objects;
         self
     }
 
@@ -143,6 +156,8 @@ pub struct Claim {
     pub rivals: Vec<PolicyKey>,
     /// The policy that had it until now, if the holder takes it over.
     pub taken_from: Option<PolicyKey>,
+    /// The policy that takes it over once the object changes.
+    pub awaited: Option<PolicyKey>,
 }
 
 /// The annotation on an object of the hub that says which policy has it; its value is [`PolicyKey::owner`].
@@ -210,10 +225,13 @@ pub fn claims_held<'a>(
         let Some(incumbent) = written.or_else(|| first(&contenders, template)) else {
             continue;
         };
-        let challenger = contenders
+        let mut challengers = contenders
             .iter()
             .map(|(claimant, _)| *claimant)
-            .find(|claimant| claimant.preempts && claimant.priority > incumbent.priority);
+            .filter(|claimant| claimant.preempts && claimant.priority > incumbent.priority);
+        let best = challengers.clone().next();
+        let challenger = challengers.find(|claimant| !claimant.waits_for.contains(&template.key));
+        let awaited = best.filter(|claimant| claimant.waits_for.contains(&template.key));
         let holder = challenger.unwrap_or(incumbent).policy.clone();
         // Without a record nobody knows whether it was taken over just now.
         let taken_from = (challenger.is_some() && written.is_some()).then(|| incumbent.policy.clone());
@@ -228,6 +246,7 @@ pub fn claims_held<'a>(
                 holder,
                 rivals,
                 taken_from,
+                awaited: awaited.map(|claimant| claimant.policy.clone()),
             },
         );
     }
@@ -385,6 +404,30 @@ mod tests {
             (claim.holder.name.name, claim.taken_from),
             ("old".to_owned(), None)
         );
+    }
+
+    #[test]
+    fn one_that_activates_lazily_takes_over_what_it_does_not_wait_for() {
+        let web = template("web", "a");
+        let old = claimant("old", EARLY, json!({}));
+        let new = claimant("new", LATE, json!({}))
+            .with_priority(1)
+            .with_preemption();
+        let waits = new.clone().with_waiting([web.key.clone()].into());
+        let of = |claimants: &[Claimant]| {
+            let claim = claims(claimants, [&web]).remove(&web.key).unwrap();
+            (
+                claim.holder.name.name,
+                claim.awaited.map(|awaited| awaited.name.name),
+            )
+        };
+        assert_eq!(
+            of(&[old.clone(), waits.clone()]),
+            ("old".to_owned(), Some("new".to_owned()))
+        );
+        assert_eq!(of(&[old.clone(), new]), ("new".to_owned(), None));
+        // Nobody else has it, so there is nothing to wait for.
+        assert_eq!(of(&[waits]), ("new".to_owned(), None));
     }
 
     #[test]

@@ -83,6 +83,7 @@ pub fn events(
             note: new.message,
         });
     }
+    events.extend(activation(before, after));
     events.extend(rollout(before, after));
     events.extend(failovers(before, after));
     let old: BTreeMap<&str, &ClusterDistribution> = before
@@ -123,6 +124,33 @@ pub fn events(
     }
     events.extend(changed);
     events
+}
+
+/// That a changed placement waits for templates to change, and that none does any more.
+fn activation(
+    before: Option<&DistributionPolicyStatus>,
+    after: &DistributionPolicyStatus,
+) -> Option<PolicyEvent> {
+    let of = |status: &DistributionPolicyStatus| -> usize {
+        let waiting = status.activations.iter().filter(|it| it.waiting);
+        let kinds = waiting.flat_map(|it| &it.objects);
+        kinds.map(|of_kind| of_kind.templates.len()).sum()
+    };
+    match (before.map_or(0, of), of(after)) {
+        (0, objects) if objects > 0 => Some(PolicyEvent::new(
+            false,
+            "WaitingForTemplate",
+            "Plan",
+            format!("the changed placement holds for {objects} objects from the next change of each"),
+        )),
+        (waited, 0) if waited > 0 => Some(PolicyEvent::new(
+            false,
+            "Activated",
+            "Plan",
+            "the placement holds for every object",
+        )),
+        _ => None,
+    }
 }
 
 /// How a rollout came to stand otherwise.

@@ -28,6 +28,8 @@ mod tests;
 mod workload;
 
 #[cfg(feature = "client")]
+pub(crate) use self::activation::{holds_for, listed};
+#[cfg(feature = "client")]
 pub(crate) use self::object::CRD;
 #[cfg(feature = "client")]
 pub(crate) use kurator_core::reason::with_causes as chain;
@@ -35,7 +37,10 @@ pub(crate) use kurator_core::reason::with_causes as chain;
 pub use kurator_core::apply::retain;
 
 pub use self::{
-    activation::{Activated, active_placement},
+    activation::{
+        Activated, Activations, MAX_ACTIVATED, MAX_RECORDED_PLACEMENTS, Otherwise, activation_revision,
+        active_placement, placement_revision,
+    },
     check::{PlanFlaw, check},
     claim::{CLAIMED_BY, Claim, Claimant, Precision, claims, claims_held},
     depend::{

@@ -1,6 +1,6 @@
 //! Which clusters get a template, and how many replicas each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kurator_core::{
@@ -8,7 +8,7 @@ use kurator_core::{
     reason::{Reason as _, with_causes},
 };
 
-use super::Note;
+use super::{Note, ObjectKey, Request};
 use crate::{
     api::Placement,
     placement::{
@@ -17,30 +17,45 @@ use crate::{
 };
 
 /// The scheduling pass, prepared for one policy. What it gives to one object is gone for the next.
-pub(super) struct Placer {
+pub(super) struct Placer<'a> {
+    request: &'a Request<'a>,
     left: FleetIndex,
-    policy: Result<Prepared, String>,
-    /// The same without rebalancing, if there is any.
-    still: Option<Result<Prepared, String>>,
+    /// By address: there are as many as the request has, and each lives as long.
+    rules: BTreeMap<*const Placement, Rules>,
     planner: Planner<'static>,
 }
 
-impl Placer {
-    pub(super) fn new(placement: &Placement, fleet: &Snapshot) -> Self {
-        let left = FleetIndex::new(fleet);
+/// A placement, ready for use.
+struct Rules {
+    policy: Result<Prepared, String>,
+    /// The same without rebalancing, if there is any.
+    still: Option<Result<Prepared, String>>,
+}
+
+impl Rules {
+    fn new(placement: &Placement, left: &FleetIndex) -> Self {
         let prepared = |placement: &Placement| {
-            Prepared::new(placement, &left, Dialect::Kurator).map_err(|error| with_causes(&error))
+            Prepared::new(placement, left, Dialect::Kurator).map_err(|error| with_causes(&error))
         };
         let policy = prepared(placement);
         let mut still = placement.clone();
         let scheduling = still.replica_scheduling.as_mut();
         let rebalancing = scheduling.and_then(|scheduling| scheduling.rebalancing.take());
         let still = rebalancing.map(|_| prepared(&still));
+        Self { policy, still }
+    }
+}
+
+impl<'a> Placer<'a> {
+    pub(super) fn new(request: &'a Request<'a>) -> Self {
+        let left = FleetIndex::new(request.fleet);
+        let rules = request.placements();
+        let rules = rules.map(|placement| (std::ptr::from_ref(placement), Rules::new(placement, &left)));
         let options = PlanOptions::default().with_detail(Detail::Decision);
         Self {
+            request,
+            rules: rules.collect(),
             left,
-            policy,
-            still,
             planner: Planner::new(options),
         }
     }
@@ -48,13 +63,18 @@ impl Placer {
     /// Where `workload` goes; or why nowhere. Without `moves` nothing that runs is moved for the better.
     pub(super) fn place(
         &mut self,
+        object: &ObjectKey,
         workload: &Workload,
         running: &Running,
         moves: bool,
         now: Timestamp,
     ) -> Result<Placed, String> {
-        let still = self.still.as_ref().filter(|_| !moves);
-        let prepared = still.unwrap_or(&self.policy).as_ref().map_err(Clone::clone)?;
+        let placement = self.request.placement_of(object).map(std::ptr::from_ref);
+        let Some(rules) = placement.and_then(|placement| self.rules.get(&placement)) else {
+            return Ok(today(running));
+        };
+        let still = rules.still.as_ref().filter(|_| !moves);
+        let prepared = still.unwrap_or(&rules.policy).as_ref().map_err(Clone::clone)?;
         let decision = self.planner.place(&self.left, prepared, workload, running, now);
         let placed = decision
             .outcome

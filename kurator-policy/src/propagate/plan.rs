@@ -4,6 +4,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 use jiff::Timestamp;
@@ -11,7 +12,8 @@ use kurator_core::{names::ClusterName, observe::Snapshot, reason::Reason as _};
 use serde_json::Value;
 
 use super::{
-    Known, MemberReason, Note, ObjectKey, PolicyKey, ResourceInterpreter, Standing, Template,
+    Known, MemberReason, Note, ObjectKey, Otherwise, PolicyKey, ResourceInterpreter, Standing, Template,
+    activation::holds_for,
     place::{Placer, today, unknown_clusters},
     render::render,
     workload,
@@ -35,6 +37,8 @@ pub struct Request<'a> {
     pub policy: &'a PolicyKey,
     /// Where it places and how it divides.
     pub placement: &'a Placement,
+    /// The objects for which another placement holds.
+    pub otherwise: &'a Otherwise,
     /// The objects that belong to it: see [`claims`](super::claims).
     pub templates: &'a [Template],
     /// What it does not do for now.
@@ -52,6 +56,22 @@ pub struct Request<'a> {
     pub now: Timestamp,
     /// What kinds mean.
     pub interpreter: &'a dyn ResourceInterpreter,
+}
+
+impl<'a> Request<'a> {
+    /// The placement that holds for an object; `None` if nobody knows, and it stays where it is.
+    #[must_use]
+    pub fn placement_of(&self, object: &ObjectKey) -> Option<&'a Placement> {
+        holds_for(self.placement, self.otherwise, object)
+    }
+
+    /// Every placement that holds for something, and that of the policy.
+    pub(super) fn placements(&self) -> impl Iterator<Item = &'a Placement> {
+        let mut seen = BTreeSet::new();
+        let others = self.otherwise.values().flatten();
+        let others = others.filter(move |other| seen.insert(Arc::as_ptr(other)));
+        std::iter::once(self.placement).chain(others.map(|other| &**other))
+    }
 }
 
 /// What every member is to hold, and what there is to say about it.
@@ -193,10 +213,9 @@ pub fn plan(request: &Request<'_>) -> Planned {
     };
     let frozen = planned.suspension.scheduling;
     let overrides = OverrideSet::compile(request.overrides);
-    let mut placer = Placer::new(request.placement, request.fleet);
+    let mut placer = Placer::new(request);
     let nowhere = Running::default();
     let known = Known::of(request.templates);
-    let divided = request.placement.scheduling_type() == ReplicaSchedulingType::Divided;
     // What one object is given is gone for the next, so they take their turn by name.
     let mut templates: Vec<&Template> = request.templates.iter().collect();
     templates.sort_by(|a, b| a.key.cmp(&b.key));
@@ -209,6 +228,9 @@ pub fn plan(request: &Request<'_>) -> Planned {
         };
         let running = request.running.get(key).unwrap_or(&nowhere);
         let standing = request.standing.get(key);
+        let placement = request.placement_of(key);
+        let frozen = frozen || placement.is_none();
+        let divided = placement.is_none_or(|it| it.scheduling_type() == ReplicaSchedulingType::Divided);
         let workload = workload(template, request.interpreter, &known, divided);
         let placed = workload
             .map_err(|error| format!("{}: {error}", error.token()))
@@ -218,7 +240,7 @@ pub fn plan(request: &Request<'_>) -> Planned {
                 } else {
                     // One step after the other: nothing moves before what moves already has arrived.
                     let under_way = standing.is_some_and(|standing| standing.is_under_way(&numbers(running)));
-                    placer.place(&workload, running, !under_way, request.now)
+                    placer.place(key, &workload, running, !under_way, request.now)
                 };
                 Ok((placed?, workload.gang))
             });
@@ -309,9 +331,9 @@ pub fn plan(request: &Request<'_>) -> Planned {
         planned.objects.insert(key.clone(), totals);
         planned.placements.insert(key.clone(), placed);
     }
-    planned
-        .notes
-        .extend(unknown_clusters(request.placement, request.fleet));
+    for placement in request.placements() {
+        planned.notes.extend(unknown_clusters(placement, request.fleet));
+    }
     if request.templates.is_empty() {
         planned.notes.push(Note::NothingSelected);
     }

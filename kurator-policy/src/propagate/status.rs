@@ -178,6 +178,8 @@ pub fn status(
         placements: placements(planned, previous),
         dependencies: planned.dependencies().into_iter().map(Into::into).collect(),
         failovers: Vec::new(),
+        activations: Vec::new(),
+        to_take_over: Vec::new(),
         rollout: None,
     }
 }

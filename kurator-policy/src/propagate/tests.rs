@@ -70,6 +70,7 @@ fn planned(
     let request = Request {
         policy: &policy,
         placement,
+        otherwise: &BTreeMap::new(),
         suspension: None,
         templates,
         overrides,

@@ -36,6 +36,7 @@ pub const MAX_DEPENDENCIES: usize = 2_000;
 /// let request = Request {
 ///     policy: &PolicyKey::new("policy.kurator.dev", "shop", "everywhere"),
 ///     placement: &Placement::default(),
+///     otherwise: &BTreeMap::new(),
 ///     templates: &[web],
 ///     suspension: None,
 ///     overrides: &[],
