@@ -5,7 +5,7 @@
 mod storefront;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::Api;
+use kube::{Api, ResourceExt, api::PostParams};
 use kurator::policy::api::{DistributionPolicy, DistributionPolicyStatus};
 use serde_json::{Value, json};
 use storefront::{DR, PROD, Storefront, condition, create, deployment, deployments, edit};
@@ -139,6 +139,21 @@ async fn a_lazy_policy_takes_objects_over_when_they_change_also_over_a_restart()
     let mut new = placed("new", DR);
     new["spec"]["priority"] = json!(10);
     new["spec"]["preemption"] = json!("Always");
+    // A policy of the same second would count as one that was there when the objects came.
+    let web = templates.get("web").await.unwrap();
+    let try_out = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let object: DistributionPolicy = serde_json::from_value(new.clone()).unwrap();
+    while fleet
+        .policy_api()
+        .create(&try_out, &object)
+        .await
+        .unwrap()
+        .creation_timestamp()
+        == web.creation_timestamp()
+    {}
     let _: DistributionPolicy = create(&fleet.policy_api(), new).await;
     let awaited = |status: &DistributionPolicyStatus| -> Vec<String> {
         let kinds = status.to_take_over.iter();

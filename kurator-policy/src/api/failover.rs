@@ -149,4 +149,6 @@ pub enum FailoverCause {
     Unhealthy,
     /// Its edge nodes were cut off for too long.
     EdgeLost,
+    /// It is a gang, and not enough of it got ready for too long; see `placement.gang.pendingSeconds`.
+    GangPending,
 }

@@ -96,6 +96,12 @@ pub struct GangRequirement {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub sub_gangs: Option<u32>,
+    /// How long a gang may be in a cluster without so many of it ready. Then it is taken out there, and once it is gone
+    /// it is tried in the next cluster that it fits, never in two at once. For kinds with replicas, without `subGangs`;
+    /// left out, it waits where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub pending_seconds: Option<u32>,
 }
 
 impl Placement {

@@ -16,6 +16,7 @@ use super::{
     content::Content,
     distribution::Context,
     failover::{FailoverPass, Situation, fail_over},
+    gangs::{GangPass, Gangs},
     policy::Policy,
     presumed::Presumed,
     promises::goes_by_room,
@@ -60,6 +61,7 @@ pub(super) struct Decision {
     pub(super) activations: Vec<PlacementInUse>,
     /// The objects of other policies that are taken over once they change.
     pub(super) to_take_over: Vec<ActivatedObjects>,
+    pub(super) gangs: GangPass,
     pub(super) wake_at: Option<Timestamp>,
 }
 
@@ -92,6 +94,8 @@ struct Pass<'a> {
     fleet: &'a Snapshot,
     running: &'a BTreeMap<ObjectKey, Running>,
     standing: &'a BTreeMap<ObjectKey, Standing>,
+    /// The objects that are placed nowhere for now.
+    withheld: &'a BTreeSet<ObjectKey>,
     now: Timestamp,
 }
 
@@ -143,7 +147,26 @@ impl Context {
         } else {
             fleet
         };
+        let suspension = wish.spec.suspension.as_ref();
+        let gangs = Gangs {
+            policy: key,
+            placement,
+            otherwise: &active.otherwise,
+            previous,
+            templates,
+            fleet: &fleet,
+            desks: &self.desks,
+            idle: reports_only(wish.spec) || suspension.is_some_and(|suspension| suspension.scheduling),
+            suspension,
+            interpreter: &*self.interpreter,
+            now,
+        };
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.keep_gangs(key, templates);
+        let gangs = gangs.pass(&mut memory, &mut running, &mut standing);
+        drop(memory);
         let pass = Pass {
+            withheld: &gangs.withheld,
             policy: key,
             fleet: &fleet,
             running: &running,
@@ -181,13 +204,15 @@ impl Context {
             self.waiting.fire();
         }
         let FailoverPass {
-            failovers,
+            mut failovers,
             wake_at,
             held,
         } = failover;
         planned
             .notes
             .extend(held.map(|disruption| Note::FailoverHeld { disruption }));
+        failovers.extend(gangs.given_up.iter().cloned());
+        let pending = gangs.wake_at;
         let steps = rollout.as_ref().and_then(|rollout| rollout.steps.wake_at);
         let settled = in_force(placement, &active).filter_map(|placement| settles_at(placement, &fleet, now));
         Decision {
@@ -196,7 +221,12 @@ impl Context {
             rollout,
             activations,
             to_take_over: Vec::new(),
-            wake_at: [wake_at, steps].into_iter().flatten().chain(settled).min(),
+            gangs,
+            wake_at: [wake_at, steps, pending]
+                .into_iter()
+                .flatten()
+                .chain(settled)
+                .min(),
         }
     }
 
@@ -306,12 +336,14 @@ impl Context {
         suspension: Option<&Suspension>,
         pass: &Pass<'_>,
     ) -> Planned {
+        let mut templates = source.templates.clone();
+        templates.retain(|template| !pass.withheld.contains(&template.key));
         let request = Request {
             policy: pass.policy,
             placement: source.placement,
             otherwise: &source.otherwise,
             suspension,
-            templates: &source.templates,
+            templates: &templates,
             overrides: source.overrides,
             fleet: pass.fleet,
             running: pass.running,
@@ -320,6 +352,9 @@ impl Context {
             interpreter: &*self.interpreter,
         };
         let mut planned = plan(&request);
+        if !pass.withheld.is_empty() {
+            planned.notes.retain(|note| *note != Note::NothingSelected);
+        }
         if wish.spec.propagate_deps {
             attach(&request, wish.referred, &mut planned);
         }
@@ -335,28 +370,7 @@ impl Context {
         (governing, counts): (&Source<'_>, &Planned),
         pass: &Pass<'_>,
     ) -> Planned {
-        let mut running = BTreeMap::new();
-        for template in &source.templates {
-            let key = &template.key;
-            let same = source.placement_of(key) == governing.placement_of(key);
-            let numbers: Vec<(String, u32)> = if same && counts.objects.contains_key(key) {
-                let members = counts.members.iter();
-                let here = members.filter_map(|(cluster, member)| Some((cluster, member.objects.get(key)?)));
-                here.filter(|(_, object)| !object.leaving)
-                    .map(|(cluster, object)| (cluster.to_string(), object.planned.unwrap_or(0)))
-                    .collect()
-            } else {
-                let standing = pass.standing.get(key).into_iter();
-                let stays = standing.flat_map(|standing| {
-                    let clusters = standing.clusters.iter();
-                    clusters.filter(|(cluster, _)| !standing.leaving.contains(*cluster))
-                });
-                stays
-                    .map(|(cluster, stand)| (cluster.to_string(), stand.told))
-                    .collect()
-            };
-            running.insert(key.clone(), Running::new(numbers));
-        }
+        let running = as_it_is(source, governing, counts, pass.standing);
         let still = Suspension {
             scheduling: true,
             ..wish.spec.suspension.clone().unwrap_or_default()
@@ -367,6 +381,38 @@ impl Context {
         };
         self.plan_revision(wish, source, Some(&still), &pass)
     }
+}
+
+/// Where the objects of a revision stay that does not govern.
+fn as_it_is(
+    source: &Source<'_>,
+    governing: &Source<'_>,
+    counts: &Planned,
+    standing: &BTreeMap<ObjectKey, Standing>,
+) -> BTreeMap<ObjectKey, Running> {
+    let mut running = BTreeMap::new();
+    for template in &source.templates {
+        let key = &template.key;
+        let same = source.placement_of(key) == governing.placement_of(key);
+        let numbers: Vec<(String, u32)> = if same && counts.objects.contains_key(key) {
+            let members = counts.members.iter();
+            let here = members.filter_map(|(cluster, member)| Some((cluster, member.objects.get(key)?)));
+            here.filter(|(_, object)| !object.leaving)
+                .map(|(cluster, object)| (cluster.to_string(), object.planned.unwrap_or(0)))
+                .collect()
+        } else {
+            let standing = standing.get(key).into_iter();
+            let stays = standing.flat_map(|standing| {
+                let clusters = standing.clusters.iter();
+                clusters.filter(|(cluster, _)| !standing.leaving.contains(*cluster))
+            });
+            stays
+                .map(|(cluster, stand)| (cluster.to_string(), stand.told))
+                .collect()
+        };
+        running.insert(key.clone(), Running::new(numbers));
+    }
+    running
 }
 
 impl Clone for Source<'_> {
@@ -447,4 +493,49 @@ fn settles_at(placement: &Placement, fleet: &Snapshot, now: Timestamp) -> Option
     let since = fleet.clusters().filter(|view| view.health.is_ready());
     let until = since.filter_map(|view| view.health.since?.checked_add(window).ok());
     until.filter(|until| *until > now).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::ClusterAffinity,
+        propagate::{BuiltinKinds, ObjectTotals},
+    };
+
+    fn to(cluster: &str) -> Placement {
+        Placement {
+            cluster_affinity: Some(ClusterAffinity::names([cluster])),
+            ..Placement::default()
+        }
+    }
+
+    #[test]
+    fn a_revision_goes_by_the_numbers_of_the_one_that_governs_only_where_both_place_alike() {
+        let web = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": "shop" },
+            "spec": { "replicas": 3 },
+        });
+        let web = Template::of(&web, &BuiltinKinds).unwrap();
+        // The newest placement, that of the spec, was taken back: the one before it governs.
+        let (newest, good) = (to("b"), to("a"));
+        let source = |placement| Source {
+            templates: vec![web.clone()],
+            overrides: &[],
+            placement,
+            otherwise: Arc::default(),
+        };
+        let mut counts = Planned::default();
+        counts.objects.insert(web.key.clone(), ObjectTotals::default());
+        let standing = Standing::default().with("b".parse().unwrap(), 3, Some(0));
+        let standing = BTreeMap::from([(web.key.clone(), standing)]);
+        let of = |old: &Placement| {
+            let running = as_it_is(&source(old), &source(&good), &counts, &standing);
+            running[&web.key].clusters.clone()
+        };
+        assert_eq!(of(&newest), [("b".to_owned(), 3)], "what is there stays");
+        assert_eq!(of(&good), [], "nothing is counted out to anybody");
+    }
 }

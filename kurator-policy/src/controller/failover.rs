@@ -323,6 +323,8 @@ fn evictions(situation: &Situation<'_>, named: &Named<'_>) -> BTreeMap<ClusterNa
             FailoverCause::EdgeLost => Cause::EdgeLost {
                 since: it.detail.parse().unwrap_or(it.since.0),
             },
+            // Gangs have their own way.
+            FailoverCause::GangPending => return None,
         };
         let eviction = Eviction {
             cause,

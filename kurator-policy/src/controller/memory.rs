@@ -10,12 +10,13 @@ use kurator_core::{
 };
 
 use crate::failover::DisruptionGuard;
-use crate::propagate::{ObjectKey, PolicyKey};
+use crate::propagate::{ObjectKey, PolicyKey, Template};
 
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     clusters: BTreeMap<ClusterName, Seen>,
     unwell: BTreeMap<(PolicyKey, ClusterName, ObjectKey), Timestamp>,
+    pending: BTreeMap<(PolicyKey, ClusterName, ObjectKey), Timestamp>,
     pub(super) last_eviction: Option<Timestamp>,
     disrupted: bool,
     /// When most clusters were ill last: it was more likely us, so those that still are ill count from then on.
@@ -95,6 +96,31 @@ impl Memory {
             self.unwell.remove(&key);
             None
         }
+    }
+
+    /// Since when a gang has been pending in a cluster; `None` if it is not.
+    pub(super) fn pending(
+        &mut self,
+        policy: &PolicyKey,
+        cluster: &ClusterName,
+        object: &ObjectKey,
+        is: bool,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let key = (policy.clone(), cluster.clone(), object.clone());
+        if is {
+            Some(*self.pending.entry(key).or_insert(now))
+        } else {
+            self.pending.remove(&key);
+            None
+        }
+    }
+
+    /// Forgets the gangs of a policy that it does not have any more.
+    pub(super) fn keep_gangs(&mut self, policy: &PolicyKey, templates: &[Template]) {
+        let objects: BTreeSet<&ObjectKey> = templates.iter().map(|template| &template.key).collect();
+        self.pending
+            .retain(|(of, _, object), _| of != policy || objects.contains(object));
     }
 
     /// Forgets what a policy does not have any more.

@@ -52,6 +52,7 @@ mod distribution;
 mod error;
 mod failover;
 mod fleet;
+mod gangs;
 mod group;
 mod kinds;
 mod member;

@@ -39,9 +39,9 @@ use crate::{
 /// What there is to do for a policy.
 enum Intent {
     /// Make this true.
-    Plan(Decision),
+    Plan(Box<Decision>),
     /// Leave everything as it is, and say why.
-    Hold(Note),
+    Hold(Box<Note>),
     /// Wait for what is not known yet; it triggers the policy when it is.
     Wait,
 }
@@ -57,7 +57,7 @@ impl Context {
             return Ok(("Waiting", Action::await_change()));
         };
         let intent = if policy.deleting {
-            Intent::Plan(Decision::default())
+            Intent::Plan(Box::default())
         } else {
             let kept = self.kept(&policy).await?;
             self.intent(&policy, &fleet, &kept)
@@ -97,14 +97,13 @@ impl Context {
         let spec = match &policy.spec {
             Ok(spec) => spec,
             Err(problem) => {
-                return Intent::Hold(Note::InvalidSpec {
-                    problem: problem.clone(),
-                });
+                let problem = problem.clone();
+                return Intent::Hold(Box::new(Note::InvalidSpec { problem }));
             }
         };
         let claimant = match policy.claimant() {
             Ok(claimant) => claimant,
-            Err(problem) => return Intent::Hold(Note::InvalidSpec { problem }),
+            Err(problem) => return Intent::Hold(Box::new(Note::InvalidSpec { problem })),
         };
         let mut kinds: BTreeSet<ObjectKind> = claimant.kinds().cloned().collect();
         let namespace = policy.key.name.namespace.as_str();
@@ -113,7 +112,7 @@ impl Context {
         };
         let (overrides, problems) = overrides;
         if let Some(note) = problems.into_iter().next() {
-            return Intent::Hold(note);
+            return Intent::Hold(Box::new(note));
         }
         let mut notes = Vec::new();
         let mut templates = Vec::new();
@@ -205,13 +204,13 @@ impl Context {
             .iter()
             .find(|note| matches!(note, Note::InvalidSpec { .. }))
         {
-            return Intent::Hold(note.clone());
+            return Intent::Hold(Box::new(note.clone()));
         }
         if !nothing_selected || !notes.is_empty() {
             planned.notes.retain(|note| *note != Note::NothingSelected);
         }
         planned.note(notes);
-        Intent::Plan(decision)
+        Intent::Plan(Box::new(decision))
     }
 
     pub(super) fn template(&self, kind: &ObjectKind, object: &DynamicObject) -> Option<Template> {
@@ -290,6 +289,9 @@ impl Context {
         self.keep_revisions(policy, previous.as_ref(), decision, &mut status)
             .await?;
         activation::show(policy, decision, &mut status, self.clock.now());
+        decision
+            .gangs
+            .show(&mut status, policy.generation, self.clock.now());
         // Written before anything is sent: whoever comes after us must know where to look.
         self.write_status(policy, previous, status).await?;
         let spec = policy.spec.as_ref().ok();
