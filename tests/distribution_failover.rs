@@ -18,7 +18,7 @@ use kube::{
 };
 use kurator::{
     fleet::api::AttachedCluster,
-    policy::api::{DistributionPolicy, DistributionPolicyStatus, FailoverCause},
+    policy::api::{CarryPhase, DistributionPolicy, DistributionPolicyStatus, FailoverCause},
 };
 use kurator_envtest::{Controllers, Cut, Member, MemberSpec, Nodes, Part};
 use serde_json::{Value, json};
@@ -345,4 +345,110 @@ async fn replicas_on_an_edge_node_that_is_cut_off_on_purpose_are_presumed_to_run
     let status = fleet.policy_api().get("edge").await.unwrap().status.unwrap();
     assert_eq!(status.failovers, []);
     assert_eq!(fleet.replicas(DR, "edge", 2).await.name_any(), "edge");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_a_copy_that_is_lost_goes_to_the_cluster_that_takes_over() {
+    const READY: &str = "example.com/ready";
+    const REASON: &str = "example.com/first-condition";
+    let mut fleet = Storefront::of([member(PROD, Nodes::new(1)), member(DR, Nodes::new(1))]).await;
+    fleet.run();
+    let templates: Api<Deployment> = Api::namespaced(fleet.hub.clone(), "default");
+    let _: Deployment = create(&templates, deployment("job", 2)).await;
+    let rule = |label: &str, path: &str| json!({ "aliasLabelName": label, "jsonPath": path });
+    let policy = json!({
+        "metadata": { "name": "job" },
+        "spec": {
+            "resourceSelectors": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "job" }],
+            "placement": {
+                "clusterAffinities": [
+                    { "affinityName": "home", "clusterNames": [PROD] },
+                    { "affinityName": "away", "clusterNames": [DR] },
+                ],
+                "replicaScheduling": { "replicaDivisionPreference": "Aggregated" },
+            },
+            "failover": {
+                "cluster": { "tolerationSeconds": 1, "purgeMode": "Directly" },
+                "statePreservation": { "rules": [
+                    rule(READY, "{.readyReplicas}"),
+                    rule(REASON, "{ .conditions[0].status }"),
+                    rule("example.com/list", "{.conditions}"),
+                ]},
+            },
+        },
+    });
+    let _: DistributionPolicy = create(&fleet.policy_api(), policy).await;
+    ready(&fleet, "job", &[(PROD, 2)]).await;
+    let carried = BTreeMap::from([
+        (READY.to_owned(), "2".to_owned()),
+        (REASON.to_owned(), "True".to_owned()),
+    ]);
+    // What it says is on the hub before anything happens, and what cannot be a label is told.
+    fleet
+        .status("job", "the state of the copy", |it| {
+            let states = it.placements.iter().flat_map(|it| &it.states);
+            let here: Vec<_> = states.collect();
+            let unfit = condition(it, "StateCarried", "False");
+            here == [(&PROD.to_owned(), &carried)]
+                && unfit.is_some_and(|(reason, _)| reason == "StateNotScalar")
+        })
+        .await;
+
+    // The controller that sees the failover has never seen the copy.
+    fleet.crash().await;
+    fleet.member(PROD).link().cut(Cut::Reset);
+    fleet.run();
+    let has = |it: &Deployment| {
+        carried
+            .iter()
+            .all(|(label, value)| it.labels().get(label) == Some(value))
+    };
+    fleet
+        .deployment(DR, "job", "with the state", |it| it.is_some_and(has))
+        .await;
+    ready_in(&fleet, DR, "job", 2).await;
+    let api = deployments(fleet.member(PROD));
+    let lost = api.get("job").await.unwrap();
+    assert!(!lost.labels().contains_key(READY), "the lost copy gets nothing");
+    let status = fleet
+        .status("job", "begun with it", |it| {
+            let mut states = it.failovers.iter().filter_map(|it| it.state.as_ref());
+            states.any(|it| it.revision.is_some())
+        })
+        .await;
+    let [left] = status.failovers.as_slice() else {
+        panic!("one failover: {:?}", status.failovers)
+    };
+    let state = left.state.as_ref().unwrap();
+    assert_eq!(
+        (state.phase, state.cluster.as_deref()),
+        (CarryPhase::Carried, Some(DR))
+    );
+    assert_eq!(state.labels, carried);
+
+    // Another number of replicas is no other application; another template is.
+    edit(&templates, "job", json!({ "spec": { "replicas": 3 } })).await;
+    ready_in(&fleet, DR, "job", 3).await;
+    assert!(has(&deployments(fleet.member(DR)).get("job").await.unwrap()));
+    edit(
+        &templates,
+        "job",
+        json!({ "metadata": { "annotations": { "build": "2" } } }),
+    )
+    .await;
+    fleet
+        .deployment(DR, "job", "without the state", |it| {
+            it.is_some_and(|it| !it.labels().contains_key(READY) && it.annotations().contains_key("build"))
+        })
+        .await;
+
+    // A rule that cannot be used holds everything as it is.
+    let bad = json!({ "spec": { "failover": { "statePreservation": { "rules": [rule("a b", "{.x}")] } } } });
+    edit(&fleet.policy_api(), "job", bad).await;
+    fleet
+        .status("job", "the rule refused", |it| {
+            condition(it, "Degraded", "True").is_some_and(|(reason, _)| reason == "InvalidSpec")
+        })
+        .await;
+    fleet.member(PROD).link().heal();
 }

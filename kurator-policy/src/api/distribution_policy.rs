@@ -238,6 +238,9 @@ pub struct ObjectPlacement {
     /// what replaces it is ready, and a change of the placement reaches one stage of a rollout after the other.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub holding: BTreeMap<String, i64>,
+    /// What the copy in each cluster said last of its state, as labels; see `spec.failover.statePreservation`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub states: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// A kind of objects that was placed.

@@ -5,6 +5,8 @@
     reason = "KubeSchema derives a private twin with the visibility of its original"
 )]
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -45,6 +47,32 @@ pub struct FailoverBehavior {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 604_800))]
     pub stabilization_seconds: Option<u32>,
+    /// What the copy in a cluster that is left says of its state, for the copy that replaces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_preservation: Option<StatePreservation>,
+}
+
+/// Fields of the status of a copy that go along, as labels, to the one cluster that takes over from it: a mutating
+/// webhook there can let a job begin where the other ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StatePreservation {
+    /// Which fields.
+    #[schemars(length(min = 1, max = 8))]
+    pub rules: Vec<StatePreservationRule>,
+}
+
+/// One field of the status, and the label that it becomes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StatePreservationRule {
+    /// Name of the label, such as `example.com/last-checkpoint`.
+    #[schemars(length(min = 1, max = 317))]
+    pub alias_label_name: String,
+    /// Where the field is within `status`, such as `{.jobStatus.jobID}`: names and indices, nothing that finds several.
+    /// Its value must do as that of a label.
+    #[schemars(length(min = 1, max = 512))]
+    pub json_path: String,
 }
 
 /// How objects leave a cluster as such.
@@ -128,6 +156,44 @@ pub struct FailedOver {
     /// Whether it was told to go from there; until then it is kept.
     #[serde(default)]
     pub purged: bool,
+    /// What its copy there said of its state, and where that goes; see `spec.failover.statePreservation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<CarriedState>,
+}
+
+/// The state of a copy that was left.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CarriedState {
+    /// The labels that the copy which replaces it gets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How far it is.
+    #[serde(default)]
+    pub phase: CarryPhase,
+    /// The cluster that took over, and gets them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Fingerprint of the template with which it began to run there: another one goes without the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+/// How far the state of a copy that was left is.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[non_exhaustive]
+pub enum CarryPhase {
+    /// No cluster has taken over yet.
+    #[default]
+    Waiting,
+    /// The cluster that took over gets it.
+    Carried,
+    /// It has been followed by a newer one, or there was none.
+    Over,
+    /// No cluster got it: those that took over had the object already, or were several.
+    NoSingleTarget,
 }
 
 impl FailedOver {

@@ -58,8 +58,8 @@ pub use distribution_policy::{
     Preemption,
 };
 pub use failover::{
-    ApplicationFailover, ClusterFailover, EdgeFailover, FailedOver, FailoverBehavior, FailoverCause,
-    PurgeMode,
+    ApplicationFailover, CarriedState, CarryPhase, ClusterFailover, EdgeFailover, FailedOver,
+    FailoverBehavior, FailoverCause, PurgeMode, StatePreservation, StatePreservationRule,
 };
 pub use override_policy::{
     CommandArgsOverrider, EnvOverrider, EnvVariable, FieldOverrider, FieldPatch, ImageComponent,

@@ -13,6 +13,7 @@ use kurator_core::{
 use tokio::time::Instant;
 
 use super::{
+    carried::Carried,
     content::Content,
     distribution::Context,
     failover::{FailoverPass, Situation, fail_over},
@@ -62,6 +63,7 @@ pub(super) struct Decision {
     /// The objects of other policies that are taken over once they change.
     pub(super) to_take_over: Vec<ActivatedObjects>,
     pub(super) gangs: GangPass,
+    pub(super) carried: Carried,
     pub(super) wake_at: Option<Timestamp>,
 }
 
@@ -211,6 +213,7 @@ impl Context {
         planned
             .notes
             .extend(held.map(|disruption| Note::FailoverHeld { disruption }));
+        let carried = self.carry(wish, previous, &standing, &mut planned, &mut failovers);
         failovers.extend(gangs.given_up.iter().cloned());
         let pending = gangs.wake_at;
         let steps = rollout.as_ref().and_then(|rollout| rollout.steps.wake_at);
@@ -222,6 +225,7 @@ impl Context {
             activations,
             to_take_over: Vec::new(),
             gangs,
+            carried,
             wake_at: [wake_at, steps, pending]
                 .into_iter()
                 .flatten()

@@ -37,6 +37,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     ControllerError, DistributionMetric, DistributionMetrics, PolicyGroup, Settings,
+    carried::StateBook,
     fleet::{Fleet, FleetChange},
     member::{Desks, Tools},
     memory::Memory,
@@ -200,12 +201,14 @@ impl Distribution {
         let neighbours = Arc::clone(&policies);
         let overrides =
             OverridePolicies::start(self.hub.clone(), move |namespace| neighbours.fire(namespace));
+        let states = Arc::new(StateBook::default());
         let tools = Tools {
             applier: self.applier,
             interpreter: Arc::clone(&self.interpreter),
             triggers: triggers.clone(),
             settings: self.settings.clone(),
             hub: hub_id.clone(),
+            states: Arc::clone(&states),
             metrics: Arc::clone(&self.metrics),
         };
         let (everyone, waiting) = (Arc::clone(&policies), Arc::new(Waiting::new(triggers.clone())));
@@ -250,6 +253,7 @@ impl Distribution {
             fleet,
             facts,
             desks,
+            states,
             waiting,
             promises,
             interpreter: self.interpreter,
@@ -370,6 +374,7 @@ pub(super) struct Context {
     pub(super) fleet: Fleet,
     pub(super) facts: Arc<Facts>,
     pub(super) desks: Arc<Desks>,
+    pub(super) states: Arc<StateBook>,
     pub(super) waiting: Arc<Waiting>,
     pub(super) promises: Arc<Mutex<Promises>>,
     pub(super) interpreter: Arc<dyn ResourceInterpreter>,

@@ -359,6 +359,7 @@ fn written<'a>(
             since: Time(eviction.since),
             purge_mode: eviction.purge.into(),
             purged: eviction.purged,
+            state: None,
         }
     })
 }

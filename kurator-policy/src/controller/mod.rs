@@ -46,6 +46,7 @@
 
 mod activation;
 mod aggregated;
+mod carried;
 mod content;
 mod decide;
 mod distribution;

@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::{
     ControllerError,
     activation::{self, not_taken_yet, takes_lazily},
+    carried::write_down,
     decide::{self, Decision, RolledOut},
     distribution::Context,
     member::{Assignment, Desk, Wanted},
@@ -271,6 +272,7 @@ impl Context {
         );
         status.placed_kinds = kinds.iter().map(Into::into).collect();
         status.failovers.clone_from(&decision.failovers);
+        write_down(&mut status, &decision.carried);
         without_left(&mut status);
         unfinished.extend(planned.dependencies().into_iter().cloned());
         status.dependencies = unfinished.iter().map(Into::into).collect();
@@ -296,6 +298,7 @@ impl Context {
         self.write_status(policy, previous, status).await?;
         let spec = policy.spec.as_ref().ok();
         self.share(policy, spec, planned, &concerned, unfinished)?;
+        self.states.set(&policy.uid, decision.carried.rules.as_ref());
         let mut last = None;
         for cluster in &concerned {
             let desk = self.desks.open(cluster);
@@ -305,6 +308,7 @@ impl Context {
             };
             let mut assignment =
                 self.assignment(policy, spec, planned, planned.member(cluster), &kinds, &mut known)?;
+            assignment.preserve.clone_from(&decision.carried.rules);
             assignment.suspended = planned.suspension.dispatching_to(cluster.as_str());
             last = known.last;
             desk.assign(&policy.key, assignment);
@@ -450,6 +454,7 @@ impl Context {
             suspended: false,
             report_only: planned.report_only,
             shared: false,
+            preserve: None,
             refused,
         })
     }

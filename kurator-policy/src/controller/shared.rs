@@ -296,6 +296,7 @@ impl SharedObjects {
             suspended: terms.suspended,
             report_only: terms.report_only,
             shared: true,
+            preserve: None,
             refused: false,
         })
     }

@@ -11,7 +11,9 @@
 //! - When most clusters are ill at once nothing leaves for that: it is more likely us who are cut off.
 //! - Edge nodes that are cut off on purpose count as running: nothing on them is lost, and nothing is deleted there; see
 //!   [`edge`].
+//! - What a copy says of its state goes along, as labels, to the one cluster that takes over: [`carry`].
 
+mod carry;
 mod check;
 mod disruption;
 pub mod edge;
@@ -19,12 +21,15 @@ mod facts;
 mod plan;
 mod reason;
 mod rules;
+mod state;
 
 pub use self::{
+    carry::{CarryRequest, LeftCluster, carry},
     check::{FailoverFlaw, check},
     disruption::{Disruption, DisruptionGuard, TAINT_NOT_READY, TAINT_UNREACHABLE},
     facts::{AppFacts, AppInCluster, ClusterFacts, Eviction},
     plan::{Action, Planned, Request, plan},
     reason::{Cause, FailoverReason},
     rules::{FailoverRules, Purge},
+    state::{MAX_STATE_RULES, PickedState, StateProblem, StateRuleError, StateRules},
 };

@@ -59,7 +59,7 @@ pub use self::{
     standing::{Stand, Standing},
     status::{
         DEPENDENCIES_FOUND, FAILOVER_HELD, MAX_MESSAGE, MAX_OBJECTS, MAX_PLACEMENTS, MemberObserved,
-        ObjectObserved, Observed, TOTAL_KEPT, Trouble, held_status, status,
+        ObjectObserved, Observed, STATE_CARRIED, TOTAL_KEPT, Trouble, held_status, status,
     },
     template::{Template, TemplateError, revision},
     workload::{Known, workload},

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use kurator_core::reason::Reason;
+use kurator_core::{names::ClusterName, reason::Reason};
 
 use super::{Missing, ObjectKey, ObjectKind, PolicyKey};
-use crate::failover::Disruption;
-use crate::overrides::BrokenTotals;
+use crate::{
+    failover::{Disruption, StateProblem},
+    overrides::BrokenTotals,
+};
 
 /// Something about a policy that its owner should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +81,31 @@ pub enum Note {
         /// How many.
         disruption: Disruption,
     },
+    /// What a copy says of its state cannot be a label, so it would not be carried along.
+    StateUnfit {
+        /// The object.
+        object: ObjectKey,
+        /// Where its copy is.
+        cluster: ClusterName,
+        /// The label it was to become.
+        label: String,
+        /// Why it cannot.
+        problem: StateProblem,
+    },
+    /// The copies of the policy's objects say more of their state than can be kept.
+    TooMuchState {
+        /// The first object of which not all is kept.
+        object: ObjectKey,
+        /// How many bytes are kept.
+        bytes: usize,
+    },
+    /// Nobody got the state of a copy that was left.
+    StateNotCarried {
+        /// The object.
+        object: ObjectKey,
+        /// The cluster that it left.
+        cluster: String,
+    },
     /// Other policies select the object too; they wait.
     Contested {
         /// The object.
@@ -115,6 +142,9 @@ impl Note {
             Self::DependencyMissing { missing } => missing.token(),
             Self::TooManyDependencies { .. } => "TooManyDependencies",
             Self::FailoverHeld { .. } => "FleetDisrupted",
+            Self::StateUnfit { problem, .. } => problem.reason(),
+            Self::TooMuchState { .. } => "TooMuchState",
+            Self::StateNotCarried { .. } => "StateNotCarried",
             Self::Contested { .. } => "Contested",
         }
     }
@@ -127,7 +157,10 @@ impl Note {
             Self::TotalChanged { .. }
             | Self::UnknownCluster { .. }
             | Self::DependencyMissing { .. }
-            | Self::FailoverHeld { .. } => Severity::Warning,
+            | Self::FailoverHeld { .. }
+            | Self::StateUnfit { .. }
+            | Self::TooMuchState { .. }
+            | Self::StateNotCarried { .. } => Severity::Warning,
             Self::InvalidSpec { .. }
             | Self::KindNotServed { .. }
             | Self::InvalidOverride { .. }
@@ -179,6 +212,26 @@ impl fmt::Display for Note {
                 f,
                 "{disruption}, so it may be us who are cut off and nothing fails over for that; look at the hub's \
                  network, and taint the clusters that are really lost"
+            ),
+            Self::StateUnfit {
+                object,
+                cluster,
+                label,
+                problem,
+            } => {
+                write!(
+                    f,
+                    "{label} of {object} in {cluster} would not be carried along: {problem}"
+                )
+            }
+            Self::TooMuchState { object, bytes } => write!(
+                f,
+                "more state than {bytes} bytes is not kept, from {object} on: split the policy"
+            ),
+            Self::StateNotCarried { object, cluster } => write!(
+                f,
+                "the state of {object} in {cluster} was not carried along: what took over is not one cluster that did \
+                 not have the object; status.failovers shows the state"
             ),
             Self::Contested { object, rivals } => {
                 write!(f, "{object} is selected by ")?;

@@ -12,8 +12,9 @@ use kurator_core::{condition::ConditionSet, names::ClusterName, reason::Reason};
 use serde_json::Value;
 
 use super::{MemberReason, Note, ObjectHealth, ObjectKey, Planned, Rendered, Severity};
-use crate::api::{
-    ClusterDistribution, DistributionPolicyStatus, DistributionTotals, ObjectPlacement, ObjectState,
+use crate::{
+    api::{ClusterDistribution, DistributionPolicyStatus, DistributionTotals, ObjectPlacement, ObjectState},
+    failover::PickedState,
 };
 
 /// Whether overrides leave the number of replicas that was divided as it is.
@@ -24,6 +25,9 @@ pub const DEPENDENCIES_FOUND: &str = "DependenciesFound";
 
 /// Type of the condition that says that most clusters are ill at once and nothing fails over for that.
 pub const FAILOVER_HELD: &str = "FailoverHeld";
+
+/// Whether what copies say of their state can be carried along when they fail over; there only while it cannot.
+pub const STATE_CARRIED: &str = "StateCarried";
 
 /// The longest message of a cluster or a condition, in bytes: a status must stay small at a thousand members, and a
 /// server that refuses a manifest likes to quote it.
@@ -103,6 +107,8 @@ pub struct ObjectObserved {
     pub presumed: u32,
     /// How it is doing, by the word of its kind.
     pub health: Option<ObjectHealth>,
+    /// What its policy carries along when it fails over; `None` if that is nothing, or it was not seen.
+    pub state: Option<PickedState>,
     /// What of its status is worth keeping, if it is to be put together on the hub.
     pub kept: Option<Value>,
     /// Fingerprint of the manifest that was last applied.
@@ -213,6 +219,7 @@ fn placements(planned: &Planned, previous: Option<&DistributionPolicyStatus>) ->
                     .and_then(|placed| placed.affinity.clone()),
                 clusters: numbers.collect(),
                 holding: holding.collect(),
+                states: BTreeMap::new(),
             })
         };
         let Some(placement) = placement.filter(|it| !(it.clusters.is_empty() && it.holding.is_empty()))
@@ -617,6 +624,16 @@ fn conditions(
     {
         Some(note) => conditions.set(FAILOVER_HELD, true, &Said::new(note.token(), note.to_string())),
         None => conditions.remove(FAILOVER_HELD),
+    };
+    let state = |note: &&Note| {
+        matches!(
+            note,
+            Note::StateUnfit { .. } | Note::TooMuchState { .. } | Note::StateNotCarried { .. }
+        )
+    };
+    match planned.notes.iter().find(state) {
+        Some(note) => conditions.set(STATE_CARRIED, false, &Said::new(note.token(), note.to_string())),
+        None => conditions.remove(STATE_CARRIED),
     };
     let missing = |note: &&Note| matches!(note, Note::DependencyMissing { .. });
     let mut absent = planned.notes.iter().filter(missing);

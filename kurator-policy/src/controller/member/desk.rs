@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::{phase, watches::Sight};
 use crate::{
     api::RolloutPhase,
+    failover::StateRules,
     propagate::{MemberObserved, ObjectKey, ObjectKind, PolicyKey, Trouble},
 };
 
@@ -34,6 +35,8 @@ pub(in super::super) struct Assignment {
     /// Whether it is there because others refer to it: then it is enough that it is there by the word of any policy,
     /// and a definition by anybody's.
     pub(in super::super) shared: bool,
+    /// What is to be looked for in the status of its objects.
+    pub(in super::super) preserve: Option<Arc<StateRules>>,
     /// Whether some object of it could not be made, so that the set is not all there should be.
     pub(in super::super) refused: bool,
 }
@@ -55,6 +58,7 @@ impl Assignment {
             && self.suspended == other.suspended
             && self.refused == other.refused
             && self.report_only == other.report_only
+            && self.preserve == other.preserve
             && self.set.owner() == other.set.owner()
     }
 

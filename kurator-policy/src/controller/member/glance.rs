@@ -4,7 +4,10 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::worker::Tools;
-use crate::propagate::{ObjectHealth, ObjectKind, ObjectObserved};
+use crate::{
+    failover::PickedState,
+    propagate::{ObjectHealth, ObjectKind, ObjectObserved},
+};
 
 /// How an object is doing, as its kind tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,10 +16,11 @@ pub(super) struct Glance {
     ready: Option<u32>,
     health: ObjectHealth,
     kept: Option<Value>,
+    state: Option<PickedState>,
 }
 
 impl Glance {
-    pub(super) fn at(tools: &Tools, kind: &ObjectKind, object: &DynamicObject) -> Self {
+    pub(super) fn at(tools: &Tools, owner: &str, kind: &ObjectKind, object: &DynamicObject) -> Self {
         let interpreter = &*tools.interpreter;
         let mut whole = object.data.clone();
         if let Value::Object(fields) = &mut whole {
@@ -28,6 +32,7 @@ impl Glance {
             created: interpreter.created_replicas(kind, &whole),
             ready: interpreter.ready_replicas(kind, &whole),
             health: interpreter.health(kind, &whole),
+            state: tools.states.pick(owner, &whole),
             kept: tools
                 .settings
                 .aggregate_status
@@ -42,5 +47,6 @@ impl Glance {
         known.ready = self.ready;
         known.health = Some(self.health);
         known.kept = self.kept;
+        known.state = self.state;
     }
 }

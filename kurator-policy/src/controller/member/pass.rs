@@ -49,7 +49,7 @@ pub(super) fn observed(
         };
         let mut object = before.objects.get(key).cloned().unwrap_or_default();
         if let Some(live) = &entry.live {
-            Glance::at(tools, &key.kind, live).tell(&mut object);
+            Glance::at(tools, assignment.set.owner().uid(), &key.kind, live).tell(&mut object);
         }
         object.differs = differs(&entry.outcome);
         match trouble(&entry.outcome) {

@@ -139,10 +139,10 @@ async fn watch(client: Client, kind: ObjectKind, tools: Tools, sender: Unbounded
                 let Some((owner, key)) = sight(object) else { return };
                 let deleting = object.metadata.deletion_timestamp.is_some();
                 Seen::There(Box::new(Sight {
-                    owner,
                     key,
                     mark: Mark::of(object),
-                    glance: Glance::at(&tools, &kind, object),
+                    glance: Glance::at(&tools, &owner, &kind, object),
+                    owner,
                     deleting,
                 }))
             }

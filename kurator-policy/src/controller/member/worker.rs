@@ -29,7 +29,7 @@ use super::{
     watches::{Mark, Seen, Sight, Watches},
 };
 use crate::{
-    controller::{DistributionMetric, DistributionMetrics, Settings, trigger::Triggers},
+    controller::{DistributionMetric, DistributionMetrics, Settings, carried::StateBook, trigger::Triggers},
     propagate::{
         MemberReason, ObjectKey, ObjectKind, PolicyKey, ResourceInterpreter, TIMED_OUT, Trouble, chain,
         replica_fields, scale_target,
@@ -48,6 +48,7 @@ pub(in super::super) struct Tools {
     pub(in super::super) triggers: Triggers,
     pub(in super::super) settings: Settings,
     pub(in super::super) hub: String,
+    pub(in super::super) states: Arc<StateBook>,
     pub(in super::super) metrics: Arc<dyn DistributionMetrics>,
 }
 
