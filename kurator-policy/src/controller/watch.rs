@@ -15,6 +15,8 @@ use kube::{
 };
 use tokio::{sync::watch, task::AbortHandle};
 
+use crate::propagate::strip_allocated;
+
 /// What a watch has seen.
 #[derive(Debug)]
 pub(super) enum Change<'a> {
@@ -32,17 +34,19 @@ pub(super) enum Change<'a> {
     Failed(&'a watcher::Error),
 }
 
-/// Watches for ever, and tells `on_change`.
+/// Watches for ever, and tells `on_change`; `read` sees who wrote which field, the others do not.
 pub(super) async fn pump(
     api: Api<DynamicObject>,
     config: watcher::Config,
+    read: impl Fn(&mut DynamicObject) + Send,
     mut on_event: impl FnMut(&Event<DynamicObject>) + Send,
     mut on_change: impl FnMut(Change<'_>) + Send,
 ) {
     // Who wrote which field is of no interest here, and is half of the memory.
-    let events = watcher(api, config)
-        .default_backoff()
-        .modify(|object| object.metadata.managed_fields = None);
+    let events = watcher(api, config).default_backoff().modify(|object| {
+        read(object);
+        object.metadata.managed_fields = None;
+    });
     let mut events = pin!(events);
     while let Some(event) = events.next().await {
         match &event {
@@ -64,6 +68,16 @@ pub(super) async fn pump(
 
 fn is_not_served(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// A Service without what the hub's API server chose by itself, which is known only as long as it is known who wrote what.
+fn forget_allocated(service: &mut DynamicObject) {
+    let managers = service.metadata.managed_fields.iter().flatten();
+    let own = managers.filter(|entry| entry.subresource.is_none());
+    let owned = own.filter_map(|entry| entry.fields_v1.as_ref().map(|fields| &fields.0));
+    if let Some(spec) = service.data.get_mut("spec") {
+        strip_allocated(owned, spec);
+    }
 }
 
 /// How far a watch is.
@@ -92,12 +106,19 @@ impl Watch {
         resource: ApiResource,
         mut on_change: impl FnMut(Change<'_>) + Send + 'static,
     ) -> Self {
+        let is_service = resource.group.is_empty() && resource.kind == "Service";
+        let read = move |object: &mut DynamicObject| {
+            if is_service {
+                forget_allocated(object);
+            }
+        };
         let mut writer = Writer::new(resource);
         let store = writer.as_reader();
         let (sender, sync) = watch::channel(Synced::Starting);
         let task = tokio::spawn(pump(
             api,
             watcher::Config::default(),
+            read,
             move |event| writer.apply_watcher_event(event),
             move |change| match change {
                 Change::Listed(_) => {}

@@ -30,7 +30,7 @@ mod workload;
 #[cfg(feature = "client")]
 pub(crate) use self::activation::{holds_for, listed};
 #[cfg(feature = "client")]
-pub(crate) use self::object::CRD;
+pub(crate) use self::{interpret::strip_allocated, object::CRD};
 #[cfg(feature = "client")]
 pub(crate) use kurator_core::reason::with_causes as chain;
 

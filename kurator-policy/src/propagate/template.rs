@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{ObjectKey, ResourceInterpreter};
+use super::{ObjectKey, ResourceInterpreter, interpret::strip_allocated};
 
 /// Annotations that describe the life of an object in one cluster.
-const LOCAL_ANNOTATIONS: [&str; 7] = [
+const LOCAL_ANNOTATIONS: [&str; 10] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     "deployment.kubernetes.io/revision",
+    "deprecated.daemonset.template.generation",
+    "batch.kubernetes.io/job-tracking",
+    // That of a service account on the hub.
+    "kubernetes.io/service-account.uid",
     // A claim with these would be taken for bound to a volume of another cluster.
     "pv.kubernetes.io/bind-completed",
     "pv.kubernetes.io/bound-by-controller",
@@ -49,7 +53,8 @@ impl Template {
     /// Makes a template of `object` as the hub's API server returned it.
     ///
     /// Kept are its kind, name, namespace, labels and annotations and everything beside `metadata` and `status`,
-    /// minus what the interpreter strips.
+    /// minus what the interpreter strips, and of a Service the node ports and IP families that its API server chose by
+    /// itself: those that no manager owns, where the object has `managedFields`.
     ///
     /// # Errors
     /// [`TemplateError`] if it is not one object.
@@ -65,6 +70,11 @@ impl Template {
             .collect();
         kept.insert("metadata".to_owned(), metadata(object));
         let mut manifest = Value::Object(kept);
+        if (key.kind.api_version.as_str(), key.kind.kind.as_str()) == ("v1", "Service")
+            && let Some(spec) = manifest.get_mut("spec")
+        {
+            strip_allocated(owned_fields(object), spec);
+        }
         interpreter.strip(&key.kind, &mut manifest);
         let replicas = interpreter.replicas(&key.kind, &manifest);
         let created = object
@@ -87,6 +97,18 @@ impl Template {
             revision,
         })
     }
+}
+
+/// What the managers of an object have set in it, its status left out.
+fn owned_fields(object: &Value) -> impl Iterator<Item = &Value> {
+    let entries = object
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
+    let own = entries
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.get("subresource").is_none());
+    own.filter_map(|entry| entry.get("fieldsV1"))
 }
 
 /// The labels of a manifest.

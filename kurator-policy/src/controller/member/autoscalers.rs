@@ -101,7 +101,7 @@ impl Autoscalers {
             });
         };
         let config = watcher::Config::default();
-        let task = tokio::spawn(pump(api, config, |_| (), on_change));
+        let task = tokio::spawn(pump(api, config, |_| (), |_| (), on_change));
         Self {
             scaled,
             task: task.abort_handle(),

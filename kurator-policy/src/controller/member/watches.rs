@@ -161,5 +161,12 @@ async fn watch(client: Client, kind: ObjectKind, tools: Tools, sender: Unbounded
         let _ = sender.send(seen);
     };
     let config = watcher::Config::default().labels(&format!("{LABEL_HUB}={}", tools.hub));
-    pump(Api::all_with(client, &served.resource), config, |_| (), on_change).await;
+    pump(
+        Api::all_with(client, &served.resource),
+        config,
+        |_| (),
+        |_| (),
+        on_change,
+    )
+    .await;
 }

@@ -154,7 +154,19 @@ impl ResourceInterpreter for BuiltinKinds {
                     ]
                 }
             }
-            ("v1", "Pod") => &[("/spec", "nodeName")],
+            // The priority follows from the class, by the classes of each cluster; a pod never begins with the last.
+            ("v1", "Pod") => &[
+                ("/spec", "nodeName"),
+                ("/spec", "priority"),
+                ("/spec", "ephemeralContainers"),
+            ],
+            // The token of a service account is one of the hub: it must not leave it, and is worth nothing elsewhere.
+            ("v1", "Secret") => {
+                if object.get("type").and_then(Value::as_str) != Some(ACCOUNT_TOKEN) {
+                    return;
+                }
+                &[("/data", "token"), ("/data", "ca.crt"), ("/data", "namespace")]
+            }
             ("v1", "PersistentVolumeClaim") => &[("/spec", "volumeName")],
             ("v1", "ServiceAccount") => &[("", "secrets")],
             ("batch/v1", "Job") => {
@@ -175,9 +187,16 @@ impl ResourceInterpreter for BuiltinKinds {
     }
 }
 
+/// The type of a Secret that the token controller fills in.
+const ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
+
 /// The labels by which a Job's controller finds its pods name the Job of one cluster.
 fn strip_job_labels(job: &mut Value) {
-    if let Some(Value::Object(labels)) = job.pointer_mut("/spec/template/metadata/labels") {
+    // Those of the Job itself come from its pods where it has none.
+    for place in ["/metadata/labels", "/spec/template/metadata/labels"] {
+        let Some(Value::Object(labels)) = job.pointer_mut(place) else {
+            continue;
+        };
         for label in [
             "batch.kubernetes.io/controller-uid",
             "batch.kubernetes.io/job-name",
@@ -227,15 +246,41 @@ mod tests {
     }
 
     #[test]
+    fn a_token_of_the_hub_stays_there_and_other_secrets_go_whole() {
+        let secret = |of: &str| json!({ "type": of, "data": { "token": "t", "ca.crt": "c", "mine": "m" } });
+        let mut token = secret("kubernetes.io/service-account-token");
+        BuiltinKinds.strip(&kind("v1", "Secret"), &mut token);
+        assert_eq!(token["data"], json!({ "mine": "m" }));
+        let mut opaque = secret("Opaque");
+        BuiltinKinds.strip(&kind("v1", "Secret"), &mut opaque);
+        assert_eq!(opaque, secret("Opaque"));
+    }
+
+    #[test]
+    fn a_pod_is_copied_without_what_its_server_and_its_node_added() {
+        let mut pod = json!({ "spec": {
+            "nodeName": "n", "priority": 7, "priorityClassName": "high", "ephemeralContainers": [{}], "containers": [],
+        } });
+        BuiltinKinds.strip(&kind("v1", "Pod"), &mut pod);
+        assert_eq!(
+            pod,
+            json!({ "spec": { "priorityClassName": "high", "containers": [] } })
+        );
+    }
+
+    #[test]
     fn a_job_loses_the_selector_its_server_generated() {
-        let mut job = json!({ "spec": {
+        let mut job = json!({ "metadata": { "labels": { "job-name": "j" } }, "spec": {
             "selector": { "matchLabels": { "batch.kubernetes.io/controller-uid": "u" } },
             "template": { "metadata": { "labels": { "controller-uid": "u", "app": "a" } } },
         } });
         BuiltinKinds.strip(&kind("batch/v1", "Job"), &mut job);
         assert_eq!(
             job,
-            json!({ "spec": { "template": { "metadata": { "labels": { "app": "a" } } } } })
+            json!({
+                "metadata": { "labels": {} },
+                "spec": { "template": { "metadata": { "labels": { "app": "a" } } } },
+            })
         );
     }
 }

@@ -2,6 +2,7 @@
 //! fields belong to one cluster.
 
 mod aggregate;
+mod allocated;
 mod builtin;
 mod closures;
 mod declared;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use super::ObjectKind;
 
+pub(crate) use self::allocated::strip_allocated;
 pub(super) use self::declared::set;
 pub use self::{
     builtin::BuiltinKinds,
