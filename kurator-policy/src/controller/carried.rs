@@ -133,6 +133,7 @@ impl Context {
         &self,
         wish: &Wish<'_>,
         previous: Option<&DistributionPolicyStatus>,
+        templates: &[Template],
         standing: &BTreeMap<ObjectKey, Standing>,
         planned: &mut Planned,
         failovers: &mut [FailedOver],
@@ -160,7 +161,7 @@ impl Context {
             failovers,
             &states,
             previous,
-            wish.templates,
+            templates,
             standing,
             &*self.interpreter,
         );

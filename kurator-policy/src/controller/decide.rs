@@ -213,7 +213,7 @@ impl Context {
         planned
             .notes
             .extend(held.map(|disruption| Note::FailoverHeld { disruption }));
-        let carried = self.carry(wish, previous, &standing, &mut planned, &mut failovers);
+        let carried = self.carry(wish, previous, &everything, &standing, &mut planned, &mut failovers);
         failovers.extend(gangs.given_up.iter().cloned());
         let pending = gangs.wake_at;
         let steps = rollout.as_ref().and_then(|rollout| rollout.steps.wake_at);

@@ -43,7 +43,7 @@ pub(super) async fn pump(
     mut on_change: impl FnMut(Change<'_>) + Send,
 ) {
     // Who wrote which field is of no interest here, and is half of the memory.
-    let events = watcher(api, config).default_backoff().modify(|object| {
+    let events = watcher(api, config).default_backoff().modify(move |object| {
         read(object);
         object.metadata.managed_fields = None;
     });

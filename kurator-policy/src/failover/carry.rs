@@ -83,10 +83,10 @@ pub fn carry(request: &CarryRequest<'_>) -> BTreeMap<ClusterName, CarriedState> 
     {
         if it.labels.is_empty() {
             it.phase = CarryPhase::Over;
-        } else if let ((Some(target), None), true) = (target, Some(&*cluster) == newest.as_ref()) {
+        } else if let ((Some(target), None), true) = (target, Some(cluster) == newest.as_ref()) {
             it.phase = CarryPhase::Carried;
             it.cluster = Some(target.to_string());
-        } else if target.0.is_some() && Some(&*cluster) != newest.as_ref() {
+        } else if target.0.is_some() && Some(cluster) != newest.as_ref() {
             it.phase = CarryPhase::Over;
         } else if target.0.is_some() || (!request.searching && !request.planned.is_empty()) {
             it.phase = CarryPhase::NoSingleTarget;
