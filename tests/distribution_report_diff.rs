@@ -222,3 +222,46 @@ async fn nothing_is_written_and_what_would_be_is_told_by_object_and_field() {
         fleet.gone(member, "web").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_fails_no_stage_and_makes_nothing_leave() {
+    let mut fleet = Storefront::idle().await;
+    fleet.run_with(|settings| settings.eviction_pace = std::time::Duration::from_millis(20));
+    let templates: Api<Deployment> = Api::namespaced(fleet.hub.clone(), "default");
+    // Nothing gets ready in these members, so whatever is told to run there leaves after a second.
+    let object = |name: &str, strategy: Value| {
+        json!({ "metadata": { "name": name }, "spec": {
+            "applyStrategy": strategy,
+            "resourceSelectors": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": name }],
+            "failover": {
+                "application": { "tolerationSeconds": 1, "purgeMode": "Directly" }, "cluster": { "tolerationSeconds": 1 },
+            },
+            "rollout": { "stages": [{ "name": "all" }], "progressDeadlineSeconds": 1 },
+        }})
+    };
+    let _: Deployment = create(&templates, deployment("shop", 2)).await;
+    let _: DistributionPolicy = create(&fleet.policy_api(), object("shop", json!("ReportDiff"))).await;
+    let differs =
+        |it: &DistributionPolicyStatus| [PROD, DR].iter().all(|cluster| reason(it, cluster) == "Differs");
+    fleet.status("shop", "what would be created", differs).await;
+
+    let _: Deployment = create(&templates, deployment("probe", 2)).await;
+    let _: DistributionPolicy = create(&fleet.policy_api(), object("probe", json!("ServerSideApply"))).await;
+    let left = |it: &DistributionPolicyStatus| !it.failovers.is_empty();
+    fleet.status("probe", "that it leaves", left).await;
+    let reported = fleet.policy_api().get("shop").await.unwrap().status.unwrap();
+    assert_eq!(reported.failovers, [], "it was due before the other");
+    assert_eq!(reported.rollout, None);
+    assert!(differs(&reported));
+
+    // From the moment it is applied the rules hold, and what has left stays away while differences are reported again.
+    strategy(&fleet, json!("ServerSideApply")).await;
+    fleet.status("shop", "that it leaves", left).await;
+    strategy(&fleet, json!("ReportDiff")).await;
+    let gone = fleet
+        .status("shop", "a report again", |it| {
+            it.observed_generation.is_some_and(|seen| seen >= 3) && left(it)
+        })
+        .await;
+    assert!(gone.failovers.iter().all(|it| it.name == "shop"));
+}

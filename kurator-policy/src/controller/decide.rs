@@ -436,7 +436,7 @@ fn in_force<'a>(placement: &'a Placement, active: &'a Activations) -> impl Itera
 }
 
 /// Whether nothing is written to members.
-fn reports_only(spec: &DistributionPolicySpec) -> bool {
+pub(super) fn reports_only(spec: &DistributionPolicySpec) -> bool {
     spec.apply_strategy == Some(ApplyStrategy::ReportDiff)
 }
 

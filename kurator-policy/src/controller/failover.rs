@@ -9,7 +9,7 @@ use kurator_core::{
     observe::{ClusterView, HealthStatus, Snapshot, Taint, TaintEffect},
 };
 
-use super::{memory::Memory, policy::Policy, presumed::Presumed};
+use super::{decide::reports_only, memory::Memory, policy::Policy, presumed::Presumed};
 use crate::{
     api::{
         DistributionPolicySpec, DistributionPolicyStatus, FailedOver, FailoverBehavior, FailoverCause,
@@ -17,7 +17,7 @@ use crate::{
     },
     failover::{
         Action, AppFacts, AppInCluster, Cause, ClusterFacts, Disruption, DisruptionGuard, Eviction,
-        FailoverRules, Purge, Request, TAINT_NOT_READY, TAINT_UNREACHABLE, edge::LostEdge, plan,
+        FailoverRules, Planned, Purge, Request, TAINT_NOT_READY, TAINT_UNREACHABLE, edge::LostEdge, plan,
     },
     placement::Running,
     propagate::{ObjectKey, Otherwise, Standing, Template},
@@ -71,14 +71,19 @@ pub(super) fn fail_over(
     let apps = apps(situation, behavior, memory, standing);
     let clusters = situation.fleet.clusters();
     let clusters = clusters.map(|view| (view.name.clone(), facts(view, behavior, memory, now)));
-    let planned = plan(&Request {
+    let request = Request {
         apps: &apps,
         clusters: &clusters.collect(),
         pace: situation.pace,
         guard: situation.guard,
         last_eviction: memory.last_eviction,
         now,
-    });
+    };
+    let planned = if reports_only(spec) {
+        as_it_is(&apps)
+    } else {
+        plan(&request)
+    };
     for action in &planned.actions {
         tracing::info!(policy = %policy.key, "{action}");
         if matches!(action, Action::Evict { .. }) {
@@ -132,6 +137,17 @@ pub(super) fn fail_over(
         failovers,
         wake_at: planned.wake_at,
         held: planned.disruption.filter(|_| planned.held > 0),
+    }
+}
+
+/// Whatever has left stays away, and nothing else leaves or returns: what a member is not told cannot be held against it.
+fn as_it_is(apps: &BTreeMap<String, AppFacts>) -> Planned {
+    let evictions = apps
+        .iter()
+        .map(|(name, app)| (name.clone(), app.evictions.clone()));
+    Planned {
+        evictions: evictions.filter(|(_, evictions)| !evictions.is_empty()).collect(),
+        ..Planned::default()
     }
 }
 
@@ -228,7 +244,8 @@ fn apps(
             there.ready = stand.ready.unwrap_or(0);
             there.presumed = unseen;
             there.cut_off_since = presumed.map(|(_, since)| since);
-            there.unhealthy_since = memory.unwell(&policy.key, cluster, &template.key, short && reached, now);
+            let unwell = short && reached && !reports_only(spec);
+            there.unhealthy_since = memory.unwell(&policy.key, cluster, &template.key, unwell, now);
             app = app.with_cluster(cluster.clone(), there);
         }
         apps.insert(name(&template.key), app);
