@@ -15,6 +15,7 @@
 //! | know how much would be lost | [`recovery`] |
 //! | do it, through traits you can replace | [`driver`], `execute` (feature `client`) |
 //! | know what Velero would refuse, and drive it | [`velero`] (`VeleroDriver` with feature `client`) |
+//! | hold applications still by commands in their pods | `exec_barrier` (feature `client`) |
 //! | have controllers do it | `controller` (feature `client`) |
 //!
 //! # A run, pass by pass
@@ -85,6 +86,8 @@ pub mod api;
 pub mod controller;
 pub mod cron;
 pub mod driver;
+#[cfg(feature = "client")]
+pub mod exec_barrier;
 #[cfg(feature = "client")]
 pub mod execute;
 pub mod migration;
