@@ -15,7 +15,7 @@ use kurator_backup::{
         self, BackupExecution, BackupExecutionSpec, BackupPolicy, BackupSchedule, ExecutionPhase, Migration,
         MigrationPhase, RestoreExecution, RestoreExecutionSpec, RestorePhase, RestoreSource,
     },
-    controller::BackupManager,
+    controller::{BackupCounts, BackupManager},
     driver::{
         ResourceKind, StoreAddress,
         memory::{Fault, InMemoryBackups},
@@ -42,6 +42,7 @@ struct Ground {
     account: Client,
     members: InMemoryBackups,
     membership: Arc<StaticMembership>,
+    counts: BackupCounts,
     clockwork: JoinHandle<()>,
 }
 
@@ -85,6 +86,7 @@ impl Ground {
             hub,
             members,
             membership,
+            counts: BackupCounts::default(),
             clockwork,
         }
     }
@@ -110,7 +112,8 @@ impl Ground {
             Arc::new(self.members.clone()),
             Arc::new(self.members.clone()),
         )
-        .with_clock(Arc::new(self.members.clone()));
+        .with_clock(Arc::new(self.members.clone()))
+        .with_metrics(self.counts.clone());
         let running = tokio::spawn(manager.run(async move { drop(stopped.await) }));
         (stop, running)
     }
@@ -227,6 +230,20 @@ async fn an_execution_is_carried_out_on_every_member_and_its_deletion_empties_th
     }
     stop.send(()).unwrap();
     running.await.unwrap();
+    let sums = [
+        ("runs", 1.0),
+        ("members", 3.0),
+        ("attempt_failures", 1.0),
+        ("retries", 1.0),
+        ("quiesce_held", 3.0),
+        ("quiesce_released", 3.0),
+        ("quiesce_expired", 0.0),
+        ("deletions", 4.0),
+        ("left_behind", 0.0),
+    ];
+    for (name, sum) in sums {
+        assert_eq!(ground.counts.sum(name), sum, "{name} in\n{}", ground.counts);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -313,6 +330,11 @@ async fn a_schedule_makes_runs_and_keeps_as_many_as_it_should() {
         .wait_for(&schedules, "often", settled)
         .await
         .unwrap();
+    let often = NamespacedName::new("default", "often");
+    for name in NAMES {
+        let last = ground.counts.last_success(&often, &cluster(name));
+        assert!(last.is_some(), "{name}");
+    }
     stop.send(()).unwrap();
     running.await.unwrap();
 }

@@ -14,7 +14,7 @@ use kurator_core::{
 };
 use serde_json::json;
 
-use super::{error::ControllerError, manager::Context, members::members, store::HubStatus};
+use super::{error::ControllerError, manager::Context, measure, members::members, store::HubStatus};
 use crate::{
     api::{BackupExecution, BackupExecutionStatus, ExecutionPhase, labels::FINALIZER},
     execute::StatusStore as _,
@@ -95,6 +95,10 @@ impl Context {
                 (pass.status, pass.wake_at)
             }
         };
+        self.count(
+            &key,
+            measure::run(run.policy.fleet(), before.as_ref(), &after, now),
+        );
         for event in events(before.as_ref(), &after) {
             self.publish(&object, event).await;
         }
@@ -157,6 +161,8 @@ impl Context {
                     source,
                 },
             })?;
+        let fleet = &object.spec.policy.fleet;
+        self.count(&key, measure::run(fleet, before.as_ref(), &status, now));
         for event in events(before.as_ref(), &status) {
             self.publish(&object, event).await;
         }
@@ -203,6 +209,10 @@ impl Context {
                 object: key.clone(),
                 source,
             })?;
+            self.count(
+                key,
+                measure::run(run.policy.fleet(), Some(&status), &pass.status, now),
+            );
             return Ok(self.until(Some(pass.wake_at.unwrap_or(now))));
         }
         let next = self.executor.deletion_pass(&run, &status, &store, now).await;
@@ -210,6 +220,7 @@ impl Context {
             object: key.clone(),
             source,
         })?;
+        self.count(key, measure::deletion(&status, &next.status, &next.left_behind));
         if !next.left_behind.is_empty() {
             let names: Vec<&str> = next.left_behind.iter().map(|name| name.as_str()).collect();
             let event = RunEvent::new(

@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, future, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, future, stream};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::PartialObjectMeta,
@@ -16,10 +16,14 @@ use kube::{
 use kurator_core::{
     clock::{Clock, SystemClock},
     membership::Membership,
+    names::NamespacedName,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::error::ControllerError;
+use super::{
+    error::ControllerError,
+    metrics::{BackupMetric, BackupMetrics},
+};
 use crate::{
     api::{BackupExecution, BackupSchedule, Migration, RestoreExecution, labels},
     driver::{BackupDriver, ConsistencyBarrier},
@@ -43,6 +47,7 @@ pub struct BackupManager {
     preflight: Arc<dyn Preflight>,
     clock: Arc<dyn Clock>,
     options: ExecutorOptions,
+    metrics: Arc<dyn BackupMetrics>,
     namespace: Option<String>,
 }
 
@@ -73,6 +78,7 @@ impl BackupManager {
             preflight: Arc::new(VeleroPreflight),
             clock: Arc::new(SystemClock::new()),
             options: ExecutorOptions::default(),
+            metrics: Arc::new(()),
             namespace: None,
         }
     }
@@ -92,6 +98,12 @@ impl BackupManager {
     /// Sets how busy and how patient a pass is.
     pub fn with_options(mut self, options: ExecutorOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Sets who counts what happens. Default: nobody; [`BackupCounts`](super::BackupCounts) is ready-made.
+    pub fn with_metrics(mut self, metrics: impl BackupMetrics) -> Self {
+        self.metrics = Arc::new(metrics);
         self
     }
 
@@ -115,6 +127,7 @@ impl BackupManager {
             membership: self.membership,
             preflight: self.preflight,
             clock: self.clock,
+            metrics: self.metrics,
             hub: self.hub.clone(),
         });
         let api = Apis {
@@ -199,7 +212,9 @@ async fn executions(
         .reconcile_all_on(membership_changes(changes))
         .graceful_shutdown_on(halted(halt.clone()))
         .run(
-            |object, context: Arc<Context>| async move { context.execution(&object).await },
+            |object, context: Arc<Context>| async move {
+                context.timed(&*object, context.execution(&object)).await
+            },
             |_, error, _| try_again(error),
             context,
         )
@@ -214,15 +229,18 @@ async fn restores(api: &Apis, context: Arc<Context>, halt: watch::Receiver<bool>
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
-    let controller = Controller::for_stream(objects, store.clone())
-        .with_config(controller::Config::default().concurrency(16))
-        .graceful_shutdown_on(halted(halt.clone()))
-        .run(
-            |object, context: Arc<Context>| async move { context.restore(&object).await },
-            |_, error, _| try_again(error),
-            context,
-        )
-        .for_each(|done| log(done.map(drop)));
+    let controller =
+        Controller::for_stream(objects, store.clone())
+            .with_config(controller::Config::default().concurrency(16))
+            .graceful_shutdown_on(halted(halt.clone()))
+            .run(
+                |object, context: Arc<Context>| async move {
+                    context.timed(&*object, context.restore(&object)).await
+                },
+                |_, error, _| try_again(error),
+                context,
+            )
+            .for_each(|done| log(done.map(drop)));
     while_needed(controller, &store, halt).await;
 }
 
@@ -242,8 +260,16 @@ async fn schedules(api: &Apis, context: Arc<Context>, halt: watch::Receiver<bool
         Some(reflector::ObjectRef::new(schedule).within(&execution.namespace()?))
     };
     let (store, writer) = reflector::store();
+    let counting = Arc::clone(&context);
     let objects = watcher(api.of::<BackupSchedule>(), watcher::Config::default())
         .default_backoff()
+        .inspect_ok(move |event| {
+            // Nobody makes a pass over what is gone.
+            if let watcher::Event::Delete(gone) = event {
+                let key = NamespacedName::new(gone.namespace().unwrap_or_default(), gone.name_any());
+                counting.last_success(&key, &[]);
+            }
+        })
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
@@ -262,7 +288,9 @@ async fn schedules(api: &Apis, context: Arc<Context>, halt: watch::Receiver<bool
         .watches_stream(executions, owned)
         .graceful_shutdown_on(halted(halt.clone()))
         .run(
-            |object, context: Arc<Context>| async move { context.schedule(&object).await },
+            |object, context: Arc<Context>| async move {
+                context.timed(&*object, context.schedule(&object)).await
+            },
             |_, error, _| try_again(error),
             context,
         )
@@ -290,7 +318,9 @@ async fn migrations(api: &Apis, context: Arc<Context>, halt: watch::Receiver<boo
         .watches_stream(restores, |object| migration_of(&object))
         .graceful_shutdown_on(halted(halt.clone()))
         .run(
-            |object, context: Arc<Context>| async move { context.migration(&object).await },
+            |object, context: Arc<Context>| async move {
+                context.timed(&*object, context.migration(&object)).await
+            },
             |_, error, _| try_again(error),
             context,
         )
@@ -332,10 +362,42 @@ pub(super) struct Context {
     pub(super) executor: Executor,
     pub(super) preflight: Arc<dyn Preflight>,
     pub(super) clock: Arc<dyn Clock>,
+    metrics: Arc<dyn BackupMetrics>,
     recorder: Recorder,
 }
 
 impl Context {
+    pub(super) fn count<'a>(
+        &self,
+        object: &NamespacedName,
+        metrics: impl IntoIterator<Item = BackupMetric<'a>>,
+    ) {
+        for metric in metrics {
+            self.metrics.record(object, &metric);
+        }
+    }
+
+    /// A pass over an object, counted and timed.
+    async fn timed<K>(
+        &self,
+        object: &K,
+        pass: impl Future<Output = Result<Action, ControllerError>> + Send,
+    ) -> Result<Action, ControllerError>
+    where
+        K: Resource<DynamicType = ()> + Sync,
+    {
+        let begun = Instant::now();
+        let result = pass.await;
+        let metric = BackupMetric::Reconciled {
+            kind: &K::kind(&()),
+            reason: result.as_ref().map_or_else(ControllerError::reason, |_| "Done"),
+            took: begun.elapsed(),
+        };
+        let key = NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any());
+        self.metrics.record(&key, &metric);
+        result
+    }
+
     /// An Event that is lost is a pity; the status says the same.
     pub(super) async fn publish<K>(&self, object: &K, event: RunEvent)
     where

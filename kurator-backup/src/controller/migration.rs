@@ -14,7 +14,7 @@ use kurator_core::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{error::ControllerError, manager::Context};
+use super::{error::ControllerError, manager::Context, metrics::BackupMetric};
 use crate::{
     api::{BackupExecution, Migration, MigrationPhase, RestoreExecution, labels},
     migration::{self, Action, Seen, SeenBackup, SeenRestore, step},
@@ -63,6 +63,10 @@ impl Context {
             api.replace_status(&key.name, &params, &changed)
                 .await
                 .map_err(|source| ControllerError::hub("write the status of migration", &key, source))?;
+        }
+        if next.status.phase != before.phase {
+            let phase = next.status.phase;
+            self.count(&key, [BackupMetric::Migrated { phase }]);
         }
         for action in &next.actions {
             of_migration

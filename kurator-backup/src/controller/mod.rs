@@ -20,10 +20,16 @@
 mod error;
 mod execution;
 mod manager;
+mod measure;
 mod members;
+mod metrics;
 mod migration;
 mod restore;
 mod schedule;
 mod store;
 
-pub use self::{error::ControllerError, manager::BackupManager};
+pub use self::{
+    error::ControllerError,
+    manager::BackupManager,
+    metrics::{BackupCounts, BackupMetric, BackupMetrics},
+};

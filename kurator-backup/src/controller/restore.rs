@@ -7,6 +7,7 @@ use super::{
     error::ControllerError,
     execution::{NOBODY_KNOWS, chain},
     manager::Context,
+    measure,
     members::members,
     store::HubStatus,
 };
@@ -156,13 +157,16 @@ impl Context {
         Ok(Action::await_change())
     }
 
-    /// An Event for each phase of the restore.
+    /// An Event for each phase of the restore, and what there is to count.
     async fn tell(
         &self,
         object: &RestoreExecution,
         before: Option<&RestoreExecutionStatus>,
         after: &RestoreExecutionStatus,
     ) {
+        let key = NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any());
+        let now = self.clock.now();
+        self.count(&key, measure::restore(&object.spec.fleet, before, after, now));
         if before.map(|status| status.phase) == Some(after.phase) {
             return;
         }

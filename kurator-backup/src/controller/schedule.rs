@@ -11,7 +11,7 @@ use kurator_core::{
 };
 use serde_json::json;
 
-use super::{error::ControllerError, execution::chain, manager::Context};
+use super::{error::ControllerError, execution::chain, manager::Context, measure, metrics::BackupMetric};
 use crate::{
     api::{
         BackupExecution, BackupExecutionSpec, BackupSchedule, BackupScheduleStatus, ClusterPhase,
@@ -29,9 +29,11 @@ impl Context {
         let found = api.get_opt(&key.name).await;
         let Some(object) = found.map_err(|source| ControllerError::hub("read schedule", &key, source))?
         else {
+            self.last_success(&key, &[]);
             return Ok(Action::await_change());
         };
         if object.metadata.deletion_timestamp.is_some() {
+            self.last_success(&key, &[]);
             return Ok(Action::await_change());
         }
         let now = self.clock.now();
@@ -61,6 +63,7 @@ impl Context {
             .into_iter()
             .filter(|run| run.spec.schedule.as_deref() == Some(&key.name))
             .collect();
+        self.last_success(&key, &own);
         let runs: Vec<KnownRun> = own.iter().map(known).collect();
         let planned = plan(&schedule, &before, &runs, now);
         for name in &planned.cancel {
@@ -84,6 +87,11 @@ impl Context {
             }
         }
         Ok(self.until(planned.wake_at))
+    }
+
+    pub(super) fn last_success(&self, schedule: &NamespacedName, runs: &[BackupExecution]) {
+        let read_at = &measure::last_success(runs);
+        self.count(schedule, [BackupMetric::LastSuccess { schedule, read_at }]);
     }
 
     async fn create(
