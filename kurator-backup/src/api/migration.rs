@@ -146,6 +146,10 @@ pub struct MigrationRestore {
     /// Whether services keep their node ports; without it, the server decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preserve_node_ports: Option<bool>,
+    /// Storage classes that volume claims get instead of theirs, and so do the volumes and stateful sets that come with
+    /// them. A class that the target does not have must be replaced, or by itself to be kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub storage_classes: BTreeMap<String, String>,
     /// Changes to objects on their way: Velero's resource modifiers, `version: v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65536))]

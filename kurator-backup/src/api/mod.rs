@@ -51,7 +51,7 @@ pub use self::{
     },
     restore::{
         ClusterRestore, RestoreCounts, RestoreExecution, RestoreExecutionSpec, RestoreExecutionStatus,
-        RestorePhase, RestoreSource, RestoreTarget, RestoreTotals,
+        RestorePhase, RestoreSource, RestoreTarget, RestoreTotals, StorageClassPlan,
     },
     schedule::{
         BackupSchedule, BackupScheduleSpec, BackupScheduleStatus, ConcurrencyPolicy, MissedRuns,

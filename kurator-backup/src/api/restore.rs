@@ -98,6 +98,10 @@ pub struct RestoreExecutionSpec {
     /// Whether services keep their node ports; without it, the server decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preserve_node_ports: Option<bool>,
+    /// Storage classes that volume claims get instead of theirs, and so do the volumes and stateful sets that come with
+    /// them. A class that the target does not have must be replaced, or by itself to be kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub storage_classes: BTreeMap<String, String>,
     /// Changes to objects on their way: Velero's resource modifiers, `version: v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65536))]
@@ -131,6 +135,7 @@ impl RestoreExecutionSpec {
             status_of: Vec::new(),
             restore_volumes: None,
             preserve_node_ports: None,
+            storage_classes: BTreeMap::new(),
             modifiers: None,
             allow_partial: false,
             dry_run: false,
@@ -250,6 +255,25 @@ pub struct RestoreCounts {
     pub refused: u64,
 }
 
+/// What becomes of one storage class that claims in the backup ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct StorageClassPlan {
+    /// The class; empty for claims that name none.
+    #[serde(default)]
+    pub class: String,
+    /// The class they get on the target; empty while the target has no default one.
+    #[serde(default)]
+    pub becomes: String,
+    /// How many claims that are created.
+    #[serde(default)]
+    pub claims: u64,
+    /// Whether the target has it, or the backup brings it.
+    #[serde(default)]
+    pub on_target: bool,
+}
+
 /// What became of one member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -274,6 +298,9 @@ pub struct ClusterRestore {
     /// What it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<RestoreCounts>,
+    /// Storage classes that are replaced, missing, or left to the target to choose; at most ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub storage_classes: Vec<StorageClassPlan>,
     /// How far it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<ItemProgress>,
@@ -313,6 +340,7 @@ impl ClusterRestore {
             attempt: 0,
             restore: None,
             planned: None,
+            storage_classes: Vec::new(),
             progress: None,
             warnings: 0,
             errors: 0,

@@ -5,6 +5,7 @@ use kurator_core::names::ClusterName;
 
 use super::{
     barrier::{QuiesceRequest, QuiesceState},
+    claims::Claims,
     error::DriverError,
     facts::{Capabilities, MemberFacts},
     name::{BackupName, OwnerToken, RestoreName},
@@ -81,6 +82,16 @@ pub trait BackupDriver: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`DriverError::NotFound`] if there is no such backup or it has no list.
     async fn contents(&self, cluster: &ClusterName, name: &BackupName) -> Result<Inventory, DriverError>;
+
+    /// The volume claims in a backup; `None` if that cannot be told, and nobody compares storage classes then. A driver
+    /// that does not implement it cannot tell.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    async fn claims(&self, cluster: &ClusterName, name: &BackupName) -> Result<Option<Claims>, DriverError> {
+        let _ = (cluster, name);
+        Ok(None)
+    }
 
     /// Touches a backup so that its server looks at it again, without a change in meaning. Observed as
     /// [`poked`](super::Observation::poked); the same token again does nothing.

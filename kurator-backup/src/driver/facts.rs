@@ -155,4 +155,7 @@ pub struct Capabilities {
     pub kinds: BTreeSet<ResourceKind>,
     /// Storage classes it has.
     pub storage_classes: BTreeSet<String>,
+    /// The one of them that claims get which name none.
+    #[serde(default)]
+    pub default_storage_class: Option<String>,
 }

@@ -4,6 +4,7 @@
 //! feature `client`. [`memory`] is a fleet of members with backup servers in memory, for plans, docs and tests.
 
 mod barrier;
+mod claims;
 #[cfg(feature = "client")]
 mod contract;
 mod error;
@@ -17,9 +18,9 @@ mod scope;
 
 #[cfg(feature = "client")]
 pub use self::contract::{BackupDriver, ConsistencyBarrier, NoBarrier};
-pub(crate) use self::observation::{cut, names_kind};
 pub use self::{
     barrier::{QuiesceRequest, QuiesceState},
+    claims::{ClaimedClass, Claims},
     error::DriverError,
     facts::{Capabilities, LocationAccess, LocationFacts, LocationState, MemberFacts, StoreAddress},
     name::{BackupName, DeletionName, InvalidName, LocationName, OwnerToken, RestoreName},
@@ -30,4 +31,8 @@ pub use self::{
     phase::{Phase, Stage},
     request::{BackupRequest, Created, DeletionRequest, RestoreRequest},
     scope::{BackupHook, BackupScope, ExecHook, ExistingResources, OnHookError, RestoreScope},
+};
+pub(crate) use self::{
+    claims::ClaimReader,
+    observation::{cut, names_kind},
 };

@@ -90,6 +90,9 @@ pub struct RestoreRequest {
     pub restore_volumes: Option<bool>,
     /// Whether services keep their node ports; `None` for the server's default.
     pub preserve_node_ports: Option<bool>,
+    /// Storage classes that claims, volumes and the claim templates of stateful sets get instead of theirs.
+    #[serde(default)]
+    pub storage_classes: BTreeMap<String, String>,
     /// Changes to objects on their way, as the text of Velero's resource modifiers (`version: v1`). The driver keeps
     /// it on the member for as long as the restore needs it.
     pub modifiers: Option<String>,
@@ -110,6 +113,7 @@ impl RestoreRequest {
             status_of: Vec::new(),
             restore_volumes: None,
             preserve_node_ports: None,
+            storage_classes: BTreeMap::new(),
             modifiers: None,
         }
     }

@@ -7,7 +7,7 @@ use kurator_core::names::ClusterName;
 use super::{error::ExecuteError, executor::Executor, store::RestoreStore};
 use crate::{
     api::RestoreExecutionStatus,
-    driver::BackupName,
+    driver::{BackupName, ResourceKind},
     restore::{Restore, RestoreAsk, SeenTarget, TargetView, absorb, asks, step},
     run::Obstacle,
 };
@@ -65,9 +65,14 @@ impl Executor {
 
     async fn ask_target(&self, ask: RestoreAsk) -> SeenTarget {
         match ask {
-            RestoreAsk::Target { target, backup, .. } => {
+            RestoreAsk::Target {
+                target,
+                backup,
+                claims,
+                ..
+            } => {
                 // Several calls, each of which may take as long as a member may.
-                SeenTarget::Target(self.target(&target, &backup).await)
+                SeenTarget::Target(self.target(&target, &backup, claims).await)
             }
             RestoreAsk::Restore { target, restore, .. } => {
                 let found = self.patiently(self.driver.restore(&target, &restore)).await;
@@ -76,7 +81,12 @@ impl Executor {
         }
     }
 
-    async fn target(&self, target: &ClusterName, backup: &BackupName) -> Result<Box<TargetView>, Obstacle> {
+    async fn target(
+        &self,
+        target: &ClusterName,
+        backup: &BackupName,
+        claims: bool,
+    ) -> Result<Box<TargetView>, Obstacle> {
         let mut view = TargetView::without_backup();
         view.backup = self.patiently(self.driver.backup(target, backup)).await?;
         if view
@@ -92,6 +102,12 @@ impl Executor {
             )
             .await;
             (view.present, view.capabilities) = (present?, capabilities?);
+            let claimed = view
+                .contents
+                .get(&ResourceKind::new("v1", "PersistentVolumeClaim"));
+            if claims && claimed.is_some_and(|claims| !claims.is_empty()) {
+                view.claims = self.patiently(self.driver.claims(target, backup)).await?;
+            }
         }
         Ok(Box::new(view))
     }

@@ -93,6 +93,7 @@ impl Migration {
         wanted.status_of.clone_from(&restore.status_of);
         wanted.restore_volumes = restore.restore_volumes;
         wanted.preserve_node_ports = restore.preserve_node_ports;
+        wanted.storage_classes.clone_from(&restore.storage_classes);
         wanted.modifiers.clone_from(&restore.modifiers);
         wanted.limits = spec.limits.clone();
         wanted.dry_run = true;

@@ -75,7 +75,7 @@ pub fn expected(contents: &Inventory, scope: &RestoreScope, mapping: &BTreeMap<S
 }
 
 /// The name an object gets on the member.
-fn mapped(
+pub(super) fn mapped(
     kind: &ResourceKind,
     object: &NamespacedName,
     mapping: &BTreeMap<String, String>,

@@ -23,12 +23,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod classes;
 mod counts;
 mod reason;
 mod select;
 mod step;
 
 pub use self::{
+    classes::storage_classes,
     counts::{Expected, NOT_RESTORED, counts, expected},
     reason::RestoreReason,
     select::{RunView, SelectError, select},

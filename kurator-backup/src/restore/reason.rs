@@ -73,6 +73,18 @@ pub enum RestoreReason {
         /// The kinds, at most ten.
         kinds: Vec<ResourceKind>,
     },
+    /// The target serves kinds that are in the backup, but not in the versions they are in.
+    VersionsNotServed {
+        /// The kinds as they are in the backup, each with a version of the target, at most ten.
+        kinds: Vec<(ResourceKind, String)>,
+    },
+    /// The target does not have storage classes that claims in the backup ask for.
+    StorageClassesMissing {
+        /// The classes, with how many claims ask for them, at most ten.
+        classes: Vec<(String, u64)>,
+        /// Classes the target has, at most ten.
+        has: Vec<String>,
+    },
     /// Something is in the way of talking to the member.
     Obstacle {
         /// What, as a token.
@@ -183,6 +195,26 @@ impl fmt::Display for RestoreReason {
                 kinds.iter().try_for_each(|kind| write!(f, " {kind}"))?;
                 f.write_str("; install them there or exclude them")
             }
+            Self::VersionsNotServed { kinds } => {
+                f.write_str("the target serves other versions of")?;
+                for (kind, version) in kinds {
+                    write!(f, " {kind} (it has {version})")?;
+                }
+                f.write_str("; have it serve these, or back up anew from a cluster that prefers its versions")
+            }
+            Self::StorageClassesMissing { classes, has } => {
+                f.write_str("the target has no storage class")?;
+                for (index, (class, claims)) in classes.iter().enumerate() {
+                    let comma = if index > 0 { "," } else { "" };
+                    write!(f, "{comma} {class} ({claims} claims)")?;
+                }
+                if has.is_empty() {
+                    f.write_str("; create it")?;
+                } else {
+                    write!(f, "; replace it in storageClasses by {}", has.join(" or "))?;
+                }
+                f.write_str(", or by itself to keep it")
+            }
             Self::Obstacle { message, .. } | Self::Invalid { message, .. } => f.write_str(message),
             Self::DeadlineExceeded { deadline, last } => {
                 write!(f, "not done by {deadline}")?;
@@ -230,6 +262,8 @@ impl Reason for RestoreReason {
             Self::UnknownCluster => "UnknownCluster",
             Self::TargetTwice { .. } => "TargetTwice",
             Self::KindsNotServed { .. } => "KindsNotServed",
+            Self::VersionsNotServed { .. } => "VersionsNotServed",
+            Self::StorageClassesMissing { .. } => "StorageClassesMissing",
             Self::Obstacle { token, .. } | Self::Invalid { token, .. } => token,
             Self::DeadlineExceeded { .. } => "DeadlineExceeded",
             Self::AttemptsExhausted { .. } => "AttemptsExhausted",

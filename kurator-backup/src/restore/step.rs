@@ -9,6 +9,7 @@ use kurator_core::{
 };
 
 use super::{
+    classes::{self, storage_classes},
     counts::{counts, expected},
     reason::RestoreReason,
     select::RunView,
@@ -19,8 +20,8 @@ use crate::{
         SuccessMode, labels,
     },
     driver::{
-        BackupName, BackupObservation, Capabilities, Inventory, OwnerToken, Phase, ResourceKind, RestoreName,
-        RestoreObservation, RestoreRequest, Stage, cut,
+        BackupName, BackupObservation, Capabilities, Claims, ExistingResources, Inventory, OwnerToken, Phase,
+        RestoreName, RestoreObservation, RestoreRequest, Stage, cut,
     },
     run::{Limits, Obstacle, PolicyError, RunId, SeenMembers, Selection},
 };
@@ -106,6 +107,8 @@ impl Restore {
         request.status_of.clone_from(&spec.status_of);
         request.restore_volumes = spec.restore_volumes;
         request.preserve_node_ports = spec.preserve_node_ports;
+        request.storage_classes.clone_from(&spec.storage_classes);
+        request.storage_classes.retain(|class, becomes| class != becomes);
         request.modifiers.clone_from(&spec.modifiers);
         request.labels = BTreeMap::from([
             (labels::FLEET.to_owned(), spec.fleet.to_string()),
@@ -194,6 +197,8 @@ pub enum RestoreAsk {
         target: ClusterName,
         /// The backup.
         backup: BackupName,
+        /// Whether the volume claims in it matter: they do before the restore.
+        claims: bool,
     },
     /// The restore.
     Restore {
@@ -228,6 +233,8 @@ pub struct TargetView {
     pub present: Inventory,
     /// What the target can take in.
     pub capabilities: Capabilities,
+    /// The volume claims in the backup, where they were asked for and can be told.
+    pub claims: Option<Claims>,
 }
 
 impl TargetView {
@@ -239,6 +246,7 @@ impl TargetView {
             contents: Inventory::new(),
             present: Inventory::new(),
             capabilities: Capabilities::default(),
+            claims: None,
         }
     }
 }
@@ -289,6 +297,7 @@ pub fn asks(status: &RestoreExecutionStatus, now: Timestamp) -> Vec<RestoreAsk> 
                     cluster,
                     target,
                     backup,
+                    claims: entry.phase == RestorePhase::Pending,
                 })
             }
             RestorePhase::InProgress => entry.restore.clone().map(|restore| RestoreAsk::Restore {
@@ -307,7 +316,8 @@ pub fn asks(status: &RestoreExecutionStatus, now: Timestamp) -> Vec<RestoreAsk> 
 /// # Guarantees
 /// - With `dryRun` nothing is to be done on any member, whatever was seen.
 /// - Nothing is restored from a backup that is not `Completed`, or `PartiallyFailed` where that is allowed, as the
-///   target's server shows it; nor to a member that does not serve every kind in it.
+///   target's server shows it; nor to a member that does not serve every kind in it, or lacks a storage class that its
+///   claims ask for, unless the backup brings it or it is to be kept.
 /// - At most one restore is asked for in each attempt.
 #[must_use]
 pub fn step(
@@ -449,19 +459,67 @@ fn look_before(
         &restore.spec.scope,
         &restore.spec.namespace_mapping,
     );
-    let missing: Vec<ResourceKind> = expected
-        .objects
-        .keys()
-        .filter(|kind| !view.capabilities.kinds.contains(kind))
-        .take(10)
-        .cloned()
-        .collect();
-    if !missing.is_empty() {
-        let reason = RestoreReason::KindsNotServed { kinds: missing };
+    if let Some(reason) = not_served(restore, &expected.objects, &view.capabilities) {
         return enter(entry, RestorePhase::Failed, &reason);
+    }
+    if let Some(claims) = &view.claims {
+        let plans = storage_classes(
+            &restore.spec,
+            claims,
+            &expected,
+            &view.present,
+            &view.capabilities,
+        );
+        let missing: Vec<(String, u64)> = classes::missing(&restore.spec, &plans)
+            .map(|plan| (plan.becomes.clone(), plan.claims))
+            .take(classes::MAX_CLASSES)
+            .collect();
+        entry.storage_classes = plans;
+        entry.storage_classes.truncate(classes::MAX_CLASSES);
+        if !missing.is_empty() {
+            let has = view.capabilities.storage_classes.iter();
+            let reason = RestoreReason::StorageClassesMissing {
+                classes: missing,
+                has: has.take(classes::MAX_CLASSES).cloned().collect(),
+            };
+            return enter(entry, RestorePhase::Failed, &reason);
+        }
     }
     entry.planned = Some(counts(&expected, &view.present, restore.spec.existing));
     enter(entry, RestorePhase::Planned, &RestoreReason::Planned);
+}
+
+/// Kinds and versions that the target does not serve. One whose definition comes with the backup will be served.
+fn not_served(restore: &Restore, objects: &Inventory, capabilities: &Capabilities) -> Option<RestoreReason> {
+    let definitions = objects
+        .iter()
+        .filter(|(kind, _)| kind.group() == "apiextensions.k8s.io" && kind.kind == "CustomResourceDefinition")
+        .flat_map(|(_, names)| names);
+    let brought: BTreeSet<&str> = definitions
+        .filter_map(|name| name.name.split_once('.'))
+        .map(|(_, group)| group)
+        .collect();
+    let (mut kinds, mut versions) = (Vec::new(), Vec::new());
+    for kind in objects.keys().filter(|kind| !capabilities.kinds.contains(kind)) {
+        let other = capabilities
+            .kinds
+            .iter()
+            .find(|other| other.group() == kind.group() && other.kind == kind.kind);
+        let comes = brought.contains(kind.group());
+        match other {
+            // A definition that is there may be changed by the one in the backup.
+            Some(_) if comes && restore.spec.existing == ExistingResources::Update => {}
+            Some(other) => versions.push((kind.clone(), other.api_version.clone())),
+            None if comes => {}
+            None => kinds.push(kind.clone()),
+        }
+    }
+    kinds.truncate(10);
+    versions.truncate(10);
+    if !kinds.is_empty() {
+        return Some(RestoreReason::KindsNotServed { kinds });
+    }
+    (!versions.is_empty()).then_some(RestoreReason::VersionsNotServed { kinds: versions })
 }
 
 fn submit(restore: &Restore, entry: &mut ClusterRestore) -> Option<RestoreAction> {

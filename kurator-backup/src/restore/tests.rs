@@ -40,6 +40,11 @@ struct Sim {
 
 impl Sim {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With more on the members before they are backed up.
+    fn with(more: impl FnOnce(&InMemoryBackups)) -> Self {
         let fleet = InMemoryBackups::new("2026-11-23T03:00:00Z".parse().unwrap());
         let mut view = RunView::new("nightly", fleet.now(), ExecutionPhase::Completed);
         for name in ["a", "b"] {
@@ -47,6 +52,9 @@ impl Sim {
             for object in ["x", "y", "z"] {
                 fleet.put_object(&cluster(name), config_map("shop", object));
             }
+        }
+        more(&fleet);
+        for name in ["a", "b"] {
             let backup = format!("{name}-1");
             let request = BackupRequest::new(backup.parse().unwrap(), OwnerToken::bounded([&backup]));
             fleet.create_backup(&cluster(name), &request).unwrap();
@@ -80,7 +88,10 @@ impl Sim {
     }
 
     fn look(&self, ask: &RestoreAsk) -> SeenTarget {
-        let view = |target: &ClusterName, backup| -> Result<Box<TargetView>, crate::driver::DriverError> {
+        let view = |target: &ClusterName,
+                    backup,
+                    claims: bool|
+         -> Result<Box<TargetView>, crate::driver::DriverError> {
             let mut view = TargetView::without_backup();
             view.backup = self.fleet.backup(target, backup)?;
             if view.backup.is_some() {
@@ -88,13 +99,19 @@ impl Sim {
                 let kinds = view.contents.keys().cloned().collect();
                 view.present = self.fleet.inventory(target, &kinds)?;
                 view.capabilities = self.fleet.capabilities(target)?;
+                if claims {
+                    view.claims = Some(self.fleet.claims(target, backup)?);
+                }
             }
             Ok(Box::new(view))
         };
         match ask {
-            RestoreAsk::Target { target, backup, .. } => {
-                SeenTarget::Target(view(target, backup).map_err(Obstacle::from))
-            }
+            RestoreAsk::Target {
+                target,
+                backup,
+                claims,
+                ..
+            } => SeenTarget::Target(view(target, backup, *claims).map_err(Obstacle::from)),
             RestoreAsk::Restore { target, restore, .. } => SeenTarget::Restore(Box::new(
                 self.fleet.restore(target, restore).map_err(Obstacle::from),
             )),
@@ -234,6 +251,180 @@ fn a_target_that_does_not_see_the_backup_or_serve_its_kinds_says_so() {
     assert_eq!(sim.finish(&spec()), RestorePhase::PartiallyFailed);
     assert_eq!(sim.reason("a"), "KindsNotServed");
     assert_eq!(sim.reason("b"), "Verified");
+}
+
+#[test]
+fn a_kind_whose_definition_is_in_the_backup_need_not_be_served_and_another_version_is_said() {
+    let widget = json!({
+        "apiVersion": "example.org/v1", "kind": "Widget", "metadata": { "namespace": "shop", "name": "w" },
+    });
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "widgets.example.org" },
+    });
+    let served = [
+        ResourceKind::new("v1", "ConfigMap"),
+        ResourceKind::new("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+    ];
+    let older = ResourceKind::new("example.org/v1beta1", "Widget");
+    for (brought, serves_older, reason) in [
+        (false, false, "KindsNotServed"),
+        (true, false, "Verified"),
+        (false, true, "VersionsNotServed"),
+        (true, true, "VersionsNotServed"),
+    ] {
+        let mut sim = Sim::with(|fleet| {
+            fleet.put_object(&cluster("a"), widget.clone());
+            if brought {
+                fleet.put_object(&cluster("a"), definition.clone());
+            }
+        });
+        sim.fleet.change_capabilities(&cluster("a"), |it| {
+            it.kinds.extend(served.clone());
+            if serves_older {
+                it.kinds.insert(older.clone());
+            }
+        });
+        sim.finish(&spec());
+        assert_eq!(sim.reason("a"), reason, "{brought} {serves_older}");
+    }
+}
+
+fn claim(name: &str, class: Option<&str>) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": { "namespace": "shop", "name": name },
+        "spec": class.map_or(json!({}), |class| json!({ "storageClassName": class })),
+    })
+}
+
+/// What was backed up on `a` has claims; the spare member has other classes.
+fn with_claims() -> Sim {
+    let sim = Sim::with(|fleet| {
+        for (name, class) in [
+            ("data", Some("gold")),
+            ("logs", Some("gold")),
+            ("cache", Some("fast")),
+            ("any", None),
+            ("by-hand", Some("")),
+        ] {
+            fleet.put_object(&cluster("a"), claim(name, class));
+        }
+    });
+    sim.fleet.change_capabilities(&cluster("spare"), |it| {
+        it.storage_classes = ["fast", "slow"].map(String::from).into();
+        it.default_storage_class = Some("slow".to_owned());
+    });
+    sim
+}
+
+fn to_spare() -> RestoreExecutionSpec {
+    let mut elsewhere = spec();
+    elsewhere.clusters.names = vec![cluster("a")];
+    elsewhere.targets = vec![RestoreTarget::new(cluster("a"), cluster("spare"))];
+    elsewhere
+}
+
+#[test]
+fn a_storage_class_the_target_does_not_have_is_said_before_anything_is_written() {
+    let mut sim = with_claims();
+    let before = sim.fleet.journal().len();
+    assert_eq!(sim.finish(&to_spare()), RestorePhase::Failed);
+    assert_eq!(sim.fleet.journal().len(), before);
+    let entry = &sim.status.as_ref().unwrap().clusters[0];
+    assert_eq!(entry.reason, "StorageClassesMissing");
+    assert_eq!(
+        entry.message,
+        "the target has no storage class gold (2 claims); replace it in storageClasses by fast or slow, or by itself \
+         to keep it"
+    );
+    let planned: Vec<_> = entry
+        .storage_classes
+        .iter()
+        .map(|plan| {
+            (
+                plan.class.as_str(),
+                plan.becomes.as_str(),
+                plan.claims,
+                plan.on_target,
+            )
+        })
+        .collect();
+    assert_eq!(planned, [("", "slow", 1, true), ("gold", "gold", 2, false)]);
+}
+
+#[test]
+fn a_storage_class_is_replaced_as_planned_or_kept_by_itself() {
+    for (becomes, reason) in [
+        ("fast", "Verified"),
+        ("gold", "Verified"),
+        ("bronze", "StorageClassesMissing"),
+    ] {
+        let mut sim = with_claims();
+        let mut replacing = to_spare();
+        replacing.storage_classes = BTreeMap::from([("gold".to_owned(), becomes.to_owned())]);
+        sim.finish(&replacing);
+        assert_eq!(sim.reason("a"), reason, "{becomes}");
+        let wrote = reason == "Verified";
+        let objects = sim.fleet.objects(&cluster("spare"));
+        assert_eq!(objects.contains(&claim("data", Some(becomes))), wrote);
+        assert_eq!(objects.contains(&claim("cache", Some("fast"))), wrote);
+    }
+}
+
+#[test]
+fn claims_that_are_there_or_may_not_be_restored_are_no_reason_to_refuse() {
+    let mut sim = with_claims();
+    for name in ["data", "logs"] {
+        sim.fleet.put_object(&cluster("spare"), claim(name, Some("gold")));
+    }
+    assert_eq!(sim.finish(&to_spare()), RestorePhase::Completed);
+
+    let mut sim = with_claims();
+    let mut some = to_spare();
+    some.scope.included_resources = vec!["configmaps".to_owned(), "pvc".to_owned()];
+    assert_eq!(sim.finish(&some), RestorePhase::Completed);
+}
+
+proptest::proptest! {
+    /// Held against a second reading: a restore that was begun asks for no class that the target lacks.
+    #[test]
+    fn no_claim_is_restored_with_a_class_that_the_target_lacks(
+        wanted in proptest::collection::vec(proptest::option::of(0..4_usize), 0..6),
+        has in proptest::collection::btree_set(0..4_usize, 0..4),
+        chosen in proptest::collection::btree_map(0..4_usize, 0..4_usize, 0..4),
+    ) {
+        const NAMES: [&str; 4] = ["bronze", "fast", "gold", "slow"];
+        let mut sim = Sim::with(|fleet| {
+            for (index, class) in wanted.iter().enumerate() {
+                fleet.put_object(&cluster("a"), claim(&format!("c{index}"), class.map(|class| NAMES[class])));
+            }
+        });
+        sim.fleet.change_capabilities(&cluster("spare"), |it| {
+            it.storage_classes = has.iter().map(|class| NAMES[*class].to_owned()).collect();
+            // One that nobody asks for, or the member takes them all.
+            it.storage_classes.insert("other".to_owned());
+        });
+        let mut elsewhere = to_spare();
+        elsewhere.storage_classes = chosen
+            .iter()
+            .map(|(class, becomes)| (NAMES[*class].to_owned(), NAMES[*becomes].to_owned()))
+            .collect();
+        let restored = sim.finish(&elsewhere) == RestorePhase::Completed;
+        let lacks = |class: &usize| {
+            let becomes = chosen.get(class).unwrap_or(class);
+            chosen.get(class) != Some(class) && !has.contains(becomes)
+        };
+        proptest::prop_assert_eq!(restored, !wanted.iter().flatten().any(lacks));
+        if restored {
+            for (index, class) in wanted.iter().enumerate() {
+                let becomes = class.map(|class| NAMES[*chosen.get(&class).unwrap_or(&class)]);
+                let objects = sim.fleet.objects(&cluster("spare"));
+                let there = objects.contains(&claim(&format!("c{index}"), becomes));
+                proptest::prop_assert!(there);
+            }
+        }
+    }
 }
 
 #[test]

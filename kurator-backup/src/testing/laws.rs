@@ -4,7 +4,7 @@ use kurator_core::names::ClusterName;
 
 use crate::driver::{
     BackupDriver, BackupName, BackupObservation, BackupRequest, Created, DeletionName, DeletionRequest,
-    DriverError, LocationState, OwnerToken, RestoreName, RestoreRequest,
+    DriverError, LocationState, OwnerToken, ResourceKind, RestoreName, RestoreRequest,
 };
 
 /// How often the suite lets the server take a step before it gives up.
@@ -213,7 +213,8 @@ async fn poked(ground: &DriverGround<'_>, ended: &BackupObservation) -> Result<L
 }
 
 async fn listed(ground: &DriverGround<'_>, name: &BackupName) -> Result<Law, Violation> {
-    let law = Law("backups come sorted, and what is in one is of kinds that are there");
+    let law =
+        Law("backups come sorted, and what is in one is of kinds that are there, its volume claims among it");
     let (driver, cluster) = (ground.driver, ground.cluster);
     let all = law.ok(driver.backups(cluster).await)?;
     law.hold(all.is_sorted_by(|a, b| a.name < b.name), || {
@@ -230,6 +231,11 @@ async fn listed(ground: &DriverGround<'_>, name: &BackupName) -> Result<Law, Vio
     let served = law.ok(driver.capabilities(cluster).await)?;
     let missing: Vec<_> = kinds.difference(&served.kinds).collect();
     law.hold(missing.is_empty(), || format!("not served: {missing:?}"))?;
+    if let Some(claims) = law.ok(driver.claims(cluster, name).await)? {
+        let listed = contents.get(&ResourceKind::new("v1", "PersistentVolumeClaim"));
+        let same = claims.keys().eq(listed.into_iter().flatten());
+        law.hold(same, || format!("claims {claims:?}, in the list {listed:?}"))?;
+    }
     let present = law.ok(driver.inventory(cluster, &kinds).await)?;
     law.hold(present.keys().all(|kind| kinds.contains(kind)), || {
         "kinds nobody asked for".to_owned()

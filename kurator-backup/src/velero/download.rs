@@ -14,12 +14,12 @@ use kurator_core::{connect::ClientPurpose, names::NamespacedName};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{failure::Attempt, wire};
-use crate::driver::{BackupName, DriverError, Inventory, ResourceKind};
+use super::{archive, failure::Attempt, wire};
+use crate::driver::{BackupName, Claims, DriverError, Inventory, ResourceKind};
 
 /// How long a server may take to sign an address.
 const ANSWER: Duration = Duration::from_secs(8);
-/// The largest list that is read, packed and unpacked: about half a million names.
+/// The largest file that is read, and the largest list unpacked: about half a million names.
 const PACKED: u64 = 16 * 1024 * 1024;
 const UNPACKED: u64 = 64 * 1024 * 1024;
 
@@ -36,8 +36,11 @@ impl Download<'_> {
         requests: &Api<DynamicObject>,
         backup: &BackupName,
     ) -> Result<Inventory, DriverError> {
-        let address = self.address(requests, backup).await?;
+        let address = self.address(requests, backup, "BackupResourceList").await?;
         let packed = self.fetch(&address).await?;
+        let Some(packed) = packed else {
+            return Err(self.attempt.unusable("the list is larger than 16 MiB"));
+        };
         let mut text = String::new();
         MultiGzDecoder::new(packed.as_slice())
             .take(UNPACKED)
@@ -51,15 +54,41 @@ impl Download<'_> {
         Ok(inventory(&list))
     }
 
+    /// The volume claims in a backup; `None` if it is too large to be looked into.
+    pub(super) async fn claims(
+        self,
+        requests: &Api<DynamicObject>,
+        backup: &BackupName,
+    ) -> Result<Option<Claims>, DriverError> {
+        let address = self.address(requests, backup, "BackupContents").await?;
+        let Some(packed) = self.fetch(&address).await? else {
+            return Ok(None);
+        };
+        // Unpacking may take a second.
+        let read = tokio::task::spawn_blocking(move || archive::claims(&packed)).await;
+        match read {
+            Ok(Ok(claims)) => Ok(claims),
+            Ok(Err(error)) => Err(self
+                .attempt
+                .unusable(format!("the archive cannot be unpacked: {error}"))),
+            Err(_) => Err(self.attempt.unusable("the archive was not unpacked to its end")),
+        }
+    }
+
     /// An address the server signs for us, good for ten minutes. It removes the request itself, then.
-    async fn address(self, requests: &Api<DynamicObject>, backup: &BackupName) -> Result<Uri, DriverError> {
+    async fn address(
+        self,
+        requests: &Api<DynamicObject>,
+        backup: &BackupName,
+        file: &str,
+    ) -> Result<Uri, DriverError> {
         let failed = |error| self.attempt.failed("DownloadRequest of velero.io", error);
         let mut request = DynamicObject::new("", &wire::kind("DownloadRequest"));
         request.metadata = ObjectMeta {
             generate_name: Some("kurator-".into()),
             ..ObjectMeta::default()
         };
-        request.data = json!({"spec": {"target": {"kind": "BackupResourceList", "name": backup}}});
+        request.data = json!({"spec": {"target": {"kind": file, "name": backup}}});
         let name = requests
             .create(&PostParams::default(), &request)
             .await
@@ -80,17 +109,15 @@ impl Download<'_> {
         };
         let address = address_in(&answer);
         let Some(address) = address else {
-            return Err(self
-                .attempt
-                .not_found(format!("list of what is in backup {backup}")));
+            return Err(self.attempt.not_found(format!("{file} of backup {backup}")));
         };
         address
             .parse::<Uri>()
             .map_err(|_| self.attempt.unusable("the address of the list is none"))
     }
 
-    /// With the TLS of kube, without a credential of ours, without following a redirection.
-    async fn fetch(self, address: &Uri) -> Result<Vec<u8>, DriverError> {
+    /// `None` for a file that is too large. With the TLS of kube, without a credential of ours, without following a redirection.
+    async fn fetch(self, address: &Uri) -> Result<Option<Vec<u8>>, DriverError> {
         let plain = address.scheme() != Some(&Scheme::HTTPS);
         if plain && !self.plain_http {
             return Err(self.attempt.unusable(
@@ -140,9 +167,9 @@ impl Download<'_> {
                 source: Some(Box::new(error)),
             })?;
         if packed.len() as u64 > PACKED {
-            return Err(self.attempt.unusable("the list is larger than 16 MiB"));
+            return Ok(None);
         }
-        Ok(packed)
+        Ok(Some(packed))
     }
 }
 

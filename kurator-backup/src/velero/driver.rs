@@ -14,11 +14,11 @@ use kurator_core::{
 };
 use serde_json::json;
 
-use super::{facts, failure::Attempt, inventory, look, wire};
+use super::{facts, failure::Attempt, inventory, look, modifiers, wire};
 use crate::driver::{
-    BackupDriver, BackupName, BackupObservation, BackupRequest, Capabilities, Created, DeletionObservation,
-    DeletionRequest, DriverError, Inventory, MemberFacts, OwnerToken, ResourceKind, RestoreName,
-    RestoreObservation, RestoreRequest,
+    BackupDriver, BackupName, BackupObservation, BackupRequest, Capabilities, Claims, Created,
+    DeletionObservation, DeletionRequest, DriverError, Inventory, MemberFacts, OwnerToken, ResourceKind,
+    RestoreName, RestoreObservation, RestoreRequest,
 };
 
 /// Objects that are asked for at once.
@@ -413,6 +413,20 @@ impl BackupDriver for VeleroDriver {
         download.contents(&api, name).await
     }
 
+    async fn claims(&self, cluster: &ClusterName, name: &BackupName) -> Result<Option<Claims>, DriverError> {
+        let action = format!("read the volume claims in backup {name}");
+        let attempt = Attempt {
+            cluster,
+            action: &action,
+        };
+        let api = self.api(self.client(attempt).await?, "DownloadRequest");
+        let download = super::download::Download {
+            attempt,
+            plain_http: self.plain_http,
+        };
+        download.claims(&api, name).await
+    }
+
     async fn poke(&self, cluster: &ClusterName, name: &BackupName, token: &str) -> Result<(), DriverError> {
         let action = format!("poke backup {name}");
         let attempt = Attempt {
@@ -491,6 +505,12 @@ impl BackupDriver for VeleroDriver {
         let attempt = Attempt {
             cluster,
             action: &action,
+        };
+        let modifiers =
+            modifiers::with_storage_classes(request.modifiers.as_deref(), &request.storage_classes);
+        let request = &RestoreRequest {
+            modifiers: modifiers.map_err(|problem| attempt.unusable(problem))?,
+            ..request.clone()
         };
         let object =
             wire::restore(&self.namespace, request).map_err(|error| attempt.unusable(error.to_string()))?;

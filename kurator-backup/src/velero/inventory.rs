@@ -13,6 +13,8 @@ use kurator_core::names::NamespacedName;
 use crate::driver::{Capabilities, Inventory, ResourceKind};
 
 const PAGE: u32 = 500;
+/// Which storage class claims get that name none.
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 pub(super) async fn capabilities(client: &Client) -> Result<Capabilities, kube::Error> {
     let version = client.apiserver_version().await?;
@@ -32,6 +34,17 @@ pub(super) async fn capabilities(client: &Client) -> Result<Capabilities, kube::
     let classes = Api::<StorageClass>::all(client.clone());
     let classes = classes.list_metadata(&ListParams::default()).await?;
     capabilities.storage_classes = classes.iter().map(ResourceExt::name_any).collect();
+    // The server takes the youngest where there are several.
+    let default = classes
+        .iter()
+        .filter(|class| {
+            class
+                .annotations()
+                .get(DEFAULT_CLASS)
+                .is_some_and(|is| is == "true")
+        })
+        .max_by_key(|class| class.creation_timestamp().map(|at| at.0));
+    capabilities.default_storage_class = default.map(ResourceExt::name_any);
     Ok(capabilities)
 }
 

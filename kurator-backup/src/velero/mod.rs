@@ -22,6 +22,8 @@
 //! | cannot cancel a backup | one that waits is deleted before it starts; the volume work of one that runs can be cancelled |
 
 #[cfg(feature = "client")]
+mod archive;
+#[cfg(feature = "client")]
 mod download;
 #[cfg(feature = "client")]
 mod driver;

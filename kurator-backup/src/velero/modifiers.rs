@@ -1,7 +1,10 @@
-//! Whether a text is as a server reads resource modifiers (Velero 1.18).
+//! Resource modifiers as a server reads them (Velero 1.18): whether a text is some, and those that replace storage
+//! classes.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -41,6 +44,52 @@ struct Patch {
 }
 
 const OPERATIONS: [&str; 6] = ["add", "copy", "move", "remove", "replace", "test"];
+
+/// How many claim templates of a stateful set are changed: the patches count them, and cannot be told of all.
+const TEMPLATES: usize = 8;
+
+/// The modifiers of a restore that also replaces storage classes, as JSON, which is YAML too. All conditions are about
+/// the object as it is in the backup, so that classes may be swapped, and `given` has the last word.
+pub(super) fn with_storage_classes(
+    given: Option<&str>,
+    classes: &BTreeMap<String, String>,
+) -> Result<Option<String>, String> {
+    if classes.is_empty() {
+        return Ok(given.map(str::to_owned));
+    }
+    let mut rules = Vec::new();
+    for (class, becomes) in classes {
+        let mut replace = |resource: &str, path: String| {
+            // In quotes, or a class called 1 is a number.
+            rules.push(json!({
+                "conditions": {
+                    "groupResource": resource,
+                    "matches": [{"path": path, "value": format!("\"{class}\"")}],
+                },
+                "patches": [{"operation": "replace", "path": path, "value": format!("\"{becomes}\"")}],
+            }));
+        };
+        replace("persistentvolumeclaims", "/spec/storageClassName".into());
+        replace("persistentvolumes", "/spec/storageClassName".into());
+        for index in 0..TEMPLATES {
+            let path = format!("/spec/volumeClaimTemplates/{index}/spec/storageClassName");
+            replace("statefulsets.apps", path);
+        }
+    }
+    if let Some(given) = given {
+        if let Some(problem) = offence(given) {
+            return Err(format!(
+                "the resource modifiers are not as a server reads them: {problem}"
+            ));
+        }
+        let given: Value = serde_saphyr::from_str(given).map_err(|error| error.to_string())?;
+        let more = given.get("resourceModifierRules").and_then(Value::as_array);
+        rules.extend(more.into_iter().flatten().cloned());
+    }
+    Ok(Some(
+        json!({"version": "v1", "resourceModifierRules": rules}).to_string(),
+    ))
+}
 
 /// Why a server refuses a restore with these modifiers; `None` if it does not.
 pub(super) fn offence(text: &str) -> Option<String> {
@@ -88,6 +137,21 @@ fn in_rule(rule: &Rule) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modifiers_that_replace_storage_classes_are_as_a_server_reads_them_and_keep_those_given() {
+        let classes = BTreeMap::from([("gold".to_owned(), "fast".to_owned())]);
+        assert_eq!(with_storage_classes(None, &BTreeMap::new()), Ok(None));
+        let given = "version: v1\nresourceModifierRules:\n- conditions: {groupResource: pods}\n  patches: [{operation: remove, path: /spec/nodeName}]";
+        let text = with_storage_classes(Some(given), &classes).unwrap().unwrap();
+        assert_eq!(offence(&text), None, "{text}");
+        let read: Value = serde_json::from_str(&text).unwrap();
+        let rules = read["resourceModifierRules"].as_array().unwrap();
+        assert_eq!(rules.len(), 2 + TEMPLATES + 1);
+        assert_eq!(rules[0]["patches"][0]["value"], "\"fast\"");
+        assert_eq!(rules.last().unwrap()["conditions"]["groupResource"], "pods");
+        assert!(with_storage_classes(Some("version: v9"), &classes).is_err());
+    }
 
     #[test]
     fn modifiers_are_told_from_what_a_server_refuses() {

@@ -7,9 +7,9 @@ use kurator_core::names::ClusterName;
 
 use super::InMemoryBackups;
 use crate::driver::{
-    BackupDriver, BackupName, BackupObservation, BackupRequest, Capabilities, ConsistencyBarrier, Created,
-    DeletionObservation, DeletionRequest, DriverError, Inventory, MemberFacts, OwnerToken, QuiesceRequest,
-    QuiesceState, ResourceKind, RestoreName, RestoreObservation, RestoreRequest,
+    BackupDriver, BackupName, BackupObservation, BackupRequest, Capabilities, Claims, ConsistencyBarrier,
+    Created, DeletionObservation, DeletionRequest, DriverError, Inventory, MemberFacts, OwnerToken,
+    QuiesceRequest, QuiesceState, ResourceKind, RestoreName, RestoreObservation, RestoreRequest,
 };
 
 #[async_trait]
@@ -44,6 +44,10 @@ impl BackupDriver for InMemoryBackups {
         name: &BackupName,
     ) -> Result<Option<BackupObservation>, DriverError> {
         Self::backup(self, cluster, name)
+    }
+
+    async fn claims(&self, cluster: &ClusterName, name: &BackupName) -> Result<Option<Claims>, DriverError> {
+        Self::claims(self, cluster, name).map(Some)
     }
 
     async fn backups(&self, cluster: &ClusterName) -> Result<Vec<BackupObservation>, DriverError> {

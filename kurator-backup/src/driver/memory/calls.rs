@@ -6,9 +6,9 @@ use kurator_core::names::ClusterName;
 
 use super::{InMemoryBackups, JournalEntry, MemberState, World, server::addresses};
 use crate::driver::{
-    BackupName, BackupObservation, BackupRequest, Capabilities, Created, DeletionObservation,
-    DeletionRequest, DriverError, Inventory, MemberFacts, Observation, OwnerToken, Phase, QuiesceRequest,
-    QuiesceState, ResourceKind, RestoreName, RestoreObservation, RestoreRequest,
+    BackupName, BackupObservation, BackupRequest, Capabilities, ClaimReader, ClaimedClass, Claims, Created,
+    DeletionObservation, DeletionRequest, DriverError, Inventory, MemberFacts, Observation, OwnerToken,
+    Phase, QuiesceRequest, QuiesceState, ResourceKind, RestoreName, RestoreObservation, RestoreRequest,
 };
 
 /// The calls of `BackupDriver` and `ConsistencyBarrier`, for whoever has no async. They mean the same.
@@ -38,6 +38,19 @@ impl InMemoryBackups {
                 .chain(stored.flat_map(|stored| stored.objects.keys()))
                 .cloned()
                 .collect();
+        }
+        if capabilities.storage_classes.is_empty() {
+            let everywhere = world.members.values().flat_map(|member| member.objects.values());
+            let stored = world.stores.values().flat_map(BTreeMap::values);
+            let mut reader = ClaimReader::default();
+            for objects in everywhere.chain(stored.flat_map(|stored| stored.objects.values())) {
+                objects.values().for_each(|object| reader.take(object));
+            }
+            let named = reader.finish().into_values().filter_map(|class| match class {
+                ClaimedClass::Named(class) => Some(class),
+                _ => None,
+            });
+            capabilities.storage_classes = named.collect();
         }
         Ok(capabilities)
     }
@@ -155,6 +168,27 @@ impl InMemoryBackups {
             (kind.clone(), objects.keys().cloned().collect())
         };
         Ok(stored.objects.iter().map(names).collect())
+    }
+
+    /// The volume claims in a backup.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn claims(&self, cluster: &ClusterName, name: &BackupName) -> Result<Claims, DriverError> {
+        let world = self.lock();
+        let member = world.server(cluster, "read the volume claims of a backup")?;
+        let stored = addresses(member).find_map(|address| world.stores.get(address)?.get(name));
+        let Some(stored) = stored else {
+            return Err(DriverError::NotFound {
+                cluster: cluster.clone(),
+                what: format!("backup {name}"),
+            });
+        };
+        let mut reader = ClaimReader::default();
+        for object in stored.objects.values().flat_map(BTreeMap::values) {
+            reader.take(object);
+        }
+        Ok(reader.finish())
     }
 
     /// Touches a backup so that its server looks at it again.

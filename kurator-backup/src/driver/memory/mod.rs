@@ -213,7 +213,7 @@ impl InMemoryBackups {
         self.change(cluster, |member| change(&mut member.facts));
     }
 
-    /// Changes what the member says it can take in. Until then it takes every kind.
+    /// Changes what the member says it can take in. Until then it takes every kind and every storage class.
     pub fn change_capabilities(&self, cluster: &ClusterName, change: impl FnOnce(&mut Capabilities)) {
         self.change(cluster, |member| change(&mut member.capabilities));
     }

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::{Fault, MemberState, Objects, Stored, World, selection};
 use crate::driver::{
-    BackupName, BackupObservation, BackupRequest, ExistingResources, ItemProgress, Phase, Stage, StoreAddress,
+    BackupName, BackupObservation, BackupRequest, ExistingResources, ItemProgress, Phase, RestoreRequest,
+    Stage, StoreAddress,
 };
 
 /// How long a server keeps a backup that says nothing of it.
@@ -188,12 +189,7 @@ fn restore(
                     continue;
                 };
                 let taken = selection::of_restore(&stored.objects, &request.scope);
-                let (done, skipped) = put_back(
-                    &mut member.objects,
-                    taken,
-                    &request.namespace_mapping,
-                    request.existing,
-                );
+                let (done, skipped) = put_back(&mut member.objects, taken, request);
                 seen.progress = Some(ItemProgress::new(done, done));
                 seen.warnings = skipped;
                 seen.phase = Phase::Completed;
@@ -204,12 +200,8 @@ fn restore(
 }
 
 /// Puts objects back; how many there were, and how many existed and were left with a warning.
-fn put_back(
-    objects: &mut Objects,
-    taken: Objects,
-    mapping: &BTreeMap<String, String>,
-    existing: ExistingResources,
-) -> (u64, u64) {
+fn put_back(objects: &mut Objects, taken: Objects, request: &RestoreRequest) -> (u64, u64) {
+    let (mapping, existing) = (&request.namespace_mapping, request.existing);
     let (mut done, mut skipped) = (0, 0);
     for (kind, by_name) in taken {
         let present = objects.entry(kind).or_default();
@@ -223,6 +215,7 @@ fn put_back(
                 }
                 None => name,
             };
+            replace_classes(&mut object, &request.storage_classes);
             done += 1;
             match present.get(&name) {
                 Some(there) if existing == ExistingResources::Skip => {
@@ -235,4 +228,25 @@ fn put_back(
         }
     }
     (done, skipped)
+}
+
+/// Claims, volumes and the claim templates of stateful sets get the storage classes that were chosen for theirs.
+fn replace_classes(object: &mut Value, chosen: &BTreeMap<String, String>) {
+    let replace = |spec: Option<&mut Value>| {
+        if let Some(class) = spec.and_then(|spec| spec.get_mut("storageClassName"))
+            && let Some(other) = class.as_str().and_then(|class| chosen.get(class))
+        {
+            *class = other.clone().into();
+        }
+    };
+    match object.get("kind").and_then(Value::as_str) {
+        Some("PersistentVolumeClaim" | "PersistentVolume") => replace(object.get_mut("spec")),
+        Some("StatefulSet") => {
+            let templates = object.pointer_mut("/spec/volumeClaimTemplates");
+            for template in templates.and_then(Value::as_array_mut).into_iter().flatten() {
+                replace(template.get_mut("spec"));
+            }
+        }
+        _ => {}
+    }
 }
