@@ -28,6 +28,58 @@ pub struct MemberFacts {
     pub left_out_namespaces: BTreeSet<String>,
     /// ConfigMaps in the server's namespace that a request may name as resource policy.
     pub resource_policies: BTreeSet<String>,
+    /// Who wrote the backups of fleets that the server shows, by the location they are in.
+    #[serde(default)]
+    pub writers: BTreeMap<LocationName, Vec<StoreWriter>>,
+}
+
+/// Somebody who wrote backups of a fleet to a storage location.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct StoreWriter {
+    /// The fleet, as the backups say.
+    pub fleet: String,
+    /// The member that was backed up.
+    pub cluster: String,
+    /// When the run of the oldest backup was asked for.
+    pub first: Timestamp,
+    /// When the run of the newest backup was asked for.
+    pub last: Timestamp,
+}
+
+impl StoreWriter {
+    /// Adds a backup, by its name and labels, to those of its writer. A backup that is of no fleet is nobody's.
+    pub(crate) fn note(writers: &mut Vec<Self>, backup: &str, labels: &BTreeMap<String, String>) {
+        let of = |label: &str| labels.get(label).filter(|value| !value.is_empty());
+        let writer = of(crate::api::labels::FLEET).zip(of(crate::api::labels::CLUSTER));
+        let (Some((fleet, cluster)), Some(at)) = (writer, asked_at(backup)) else {
+            return;
+        };
+        let known = writers
+            .iter_mut()
+            .find(|writer| writer.fleet == *fleet && writer.cluster == *cluster);
+        match known {
+            Some(writer) => {
+                writer.first = writer.first.min(at);
+                writer.last = writer.last.max(at);
+            }
+            None => writers.push(Self {
+                fleet: fleet.clone(),
+                cluster: cluster.clone(),
+                first: at,
+                last: at,
+            }),
+        }
+    }
+}
+
+/// When the run of a backup was asked for, by the name that [`RunId::backup_name`](crate::run::RunId::backup_name) gave
+/// it. The time on the object is another one where the server found it in a store.
+fn asked_at(backup: &str) -> Option<Timestamp> {
+    let mut parts = backup.rsplitn(4, '-').skip(2);
+    let (seconds, _cluster) = (parts.next()?, parts.next()?);
+    Timestamp::from_second(seconds.parse().ok()?).ok()
 }
 
 impl MemberFacts {

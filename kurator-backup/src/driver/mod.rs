@@ -22,7 +22,9 @@ pub use self::{
     barrier::{QuiesceRequest, QuiesceState},
     claims::{ClaimedClass, Claims},
     error::DriverError,
-    facts::{Capabilities, LocationAccess, LocationFacts, LocationState, MemberFacts, StoreAddress},
+    facts::{
+        Capabilities, LocationAccess, LocationFacts, LocationState, MemberFacts, StoreAddress, StoreWriter,
+    },
     name::{BackupName, DeletionName, InvalidName, LocationName, OwnerToken, RestoreName},
     observation::{
         BackupObservation, DeletionObservation, Inventory, ItemProgress, Observation, ResourceKind,

@@ -6,7 +6,7 @@ use kurator_core::{names::bounded_name, reason::Reason as _};
 
 use super::{
     Run, asks,
-    preflight::Refusal,
+    preflight::{self, Refusal},
     quiesce,
     reason::ClusterReason,
     request::backup_request,
@@ -76,6 +76,9 @@ pub(super) fn look_before(run: &Run, work: &mut Work<'_>, index: usize) -> Optio
             .iter()
             .find(|other| other.store == store && other.cluster != entry.cluster);
         refusals.extend(other.map(|other| Refusal::shared_store(&other.cluster)));
+        let fleet = run.policy.source.fleet.as_str();
+        let other = preflight::other_writer(&request, facts, fleet, &entry.cluster);
+        refusals.extend(other.map(Refusal::two_writers));
     }
     if let Some(refusal) = refusals.into_iter().next() {
         work.say(index, &ClusterReason::Refused(refusal));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use kurator_core::{names::ClusterName, reason::Reason};
 
-use crate::driver::{BackupRequest, MemberFacts};
+use crate::driver::{BackupRequest, MemberFacts, StoreWriter};
 
 /// Why a server would refuse a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,18 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    pub(super) fn two_writers(other: &StoreWriter) -> Self {
+        let StoreWriter {
+            fleet, cluster, last, ..
+        } = other;
+        Self {
+            token: "TwoWriters",
+            message: format!(
+                "{cluster} of fleet {fleet} has written to the same bucket and prefix at {last}, after this member began to; give each a prefix of its own, or set allowSharedStore"
+            ),
+        }
+    }
+
     /// A refusal for this reason.
     pub fn new(reason: &(impl Reason + ?Sized)) -> Self {
         Self {
@@ -33,6 +45,28 @@ impl Refusal {
             ),
         }
     }
+}
+
+/// Somebody else who wrote where `request` of a member goes since the member wrote there first: then there are two writers, for one
+/// that was followed by another has stopped. Velero allows one to a bucket and prefix.
+///
+/// Pure. Whoever wrote before the member began is no reason: the store was handed on, or is that of a migration. Locations
+/// that are only read are nothing a backup goes to.
+#[must_use]
+pub(super) fn other_writer<'a>(
+    request: &BackupRequest,
+    facts: &'a MemberFacts,
+    fleet: &str,
+    cluster: &ClusterName,
+) -> Option<&'a StoreWriter> {
+    let (location, _) = facts.location(request.location.as_ref())?;
+    let writers = facts.writers.get(location.as_str())?;
+    let ours = |writer: &&StoreWriter| writer.fleet == fleet && writer.cluster == cluster.as_str();
+    let first = writers.iter().find(ours)?.first;
+    writers
+        .iter()
+        .filter(|writer| !ours(writer) && writer.last > first)
+        .max_by_key(|writer| writer.last)
 }
 
 impl fmt::Display for Refusal {

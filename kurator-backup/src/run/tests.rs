@@ -74,6 +74,29 @@ impl Sim {
         }
     }
 
+    /// One member of a fleet, on that store.
+    fn with_store(name: &str, fleet: &str, store: StoreAddress) -> Self {
+        let mut policy = BackupPolicy::new(fleet.parse().unwrap());
+        policy.limits.deadline = Some(std::time::Duration::from_secs(60).into());
+        let mut sim = Self::new(&[], &policy);
+        sim.fleet.add_member_on(&cluster(name), store);
+        sim.run.members.insert(cluster(name), BTreeMap::new());
+        sim
+    }
+
+    /// Another run of the same policy, asked for now.
+    fn again(&mut self, uid: &str) {
+        self.fleet.advance(SignedDuration::from_secs(10));
+        self.run.id = RunId::new("default", uid, uid, self.fleet.now());
+        self.status = None;
+    }
+
+    fn allow_shared_store(&mut self) {
+        let mut policy = self.run.policy.source.clone();
+        policy.allow_shared_store = true;
+        self.run.policy = Prepared::new(&policy).unwrap();
+    }
+
     /// Counts a write; whether the process dies right after it.
     fn wrote(&mut self) -> bool {
         self.writes += 1;
@@ -277,6 +300,37 @@ fn two_members_on_one_prefix_are_not_both_backed_up_unless_it_is_allowed() {
             assert!(sim.entry("b").message.contains("SharedStore"));
         }
     }
+}
+
+#[test]
+fn a_store_that_another_fleet_began_to_write_to_is_refused_with_its_name_and_one_that_was_handed_on_is_not() {
+    // Two hubs whose fleets have a member each on the same bucket and prefix.
+    let store = || StoreAddress::new("memory", "fleet", "shared");
+    let mut ours = Sim::with_store("a", "ours", store());
+    let theirs = |fleet: &InMemoryBackups, uid: &str| {
+        let mut theirs = Sim::with_store("b", "theirs", store());
+        fleet.add_member_on(&cluster("b"), store());
+        theirs.fleet = fleet.clone();
+        theirs.again(uid);
+        theirs
+    };
+    // Theirs wrote first: the store was handed on, as far as anybody can tell.
+    assert_eq!(theirs(&ours.fleet, "their-1").finish(), ExecutionPhase::Completed);
+    ours.again("our-1");
+    assert_eq!(ours.finish(), ExecutionPhase::Completed);
+    ours.again("our-2");
+    assert_eq!(ours.finish(), ExecutionPhase::Completed, "they have stopped");
+    // They have not: ours has written since, and they are told at once.
+    let mut refused = theirs(&ours.fleet, "their-2");
+    assert_eq!(refused.finish(), ExecutionPhase::Failed);
+    let message = &refused.entry("b").message;
+    assert!(message.contains("TwoWriters: a of fleet ours"), "{message}");
+    // Nothing was written, so ours goes on.
+    ours.again("our-3");
+    assert_eq!(ours.finish(), ExecutionPhase::Completed);
+    let mut allowed = theirs(&ours.fleet, "their-3");
+    allowed.allow_shared_store();
+    assert_eq!(allowed.finish(), ExecutionPhase::Completed);
 }
 
 #[test]

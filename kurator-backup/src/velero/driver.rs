@@ -319,12 +319,19 @@ impl BackupDriver for VeleroDriver {
             Ok(server) => server,
             Err(error) => return Err(self.failed(attempt, "the server", error).await),
         };
+        let backups = self.api(client.clone(), "Backup");
+        let writers = match facts::Writers::read(&backups).await {
+            Ok(writers) => writers,
+            Err(error) => return Err(self.failed(attempt, "Backup", error).await),
+        };
         let requests = self.api(client, "ServerStatusRequest");
         let version = match self.versions.of(cluster, &requests).await {
             Ok(version) => version,
             Err(error) => return Err(self.failed(attempt, "ServerStatusRequest", error).await),
         };
-        Ok(facts::of_member(&locations, &snapshots, server, version))
+        Ok(facts::of_member(
+            &locations, &snapshots, server, &writers, version,
+        ))
     }
 
     async fn capabilities(&self, cluster: &ClusterName) -> Result<Capabilities, DriverError> {

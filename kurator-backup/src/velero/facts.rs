@@ -20,7 +20,10 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::{look, policy, wire};
-use crate::driver::{LocationName, MemberFacts};
+use crate::{
+    api::labels,
+    driver::{LocationName, MemberFacts, StoreWriter},
+};
 
 /// Which location a server takes that was told of none.
 const DEFAULT_LOCATION: &str = "default";
@@ -28,6 +31,10 @@ const DEFAULT_LOCATION: &str = "default";
 const VERSION_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the version of a server is believed.
 const VERSION_AGE: Duration = Duration::from_secs(600);
+/// Which location a backup is in.
+const LOCATION: &str = "velero.io/storage-location";
+/// Objects that are asked for at once.
+const PAGE: u32 = 500;
 /// Namespaces that no backup takes, by this label.
 const LEFT_OUT: &str = "velero.io/exclude-from-backup=true";
 
@@ -37,6 +44,31 @@ pub(super) struct Server {
     flags: look::ServerFlags,
     policies: BTreeSet<String>,
     left_out: BTreeSet<String>,
+}
+
+/// The backups of fleets by the location that is on them as a label; the server puts it there, synced ones included.
+#[derive(Debug, Default)]
+pub(super) struct Writers(BTreeMap<String, Vec<StoreWriter>>);
+
+impl Writers {
+    /// Reads names and labels only.
+    pub(super) async fn read(backups: &Api<DynamicObject>) -> Result<Self, kube::Error> {
+        let mut params = ListParams::default().labels(labels::FLEET).limit(PAGE);
+        let mut writers = BTreeMap::<String, Vec<StoreWriter>>::new();
+        loop {
+            let page = backups.list_metadata(&params).await?;
+            for backup in &page.items {
+                if let Some(location) = backup.labels().get(LOCATION) {
+                    let of_location = writers.entry(location.clone()).or_default();
+                    StoreWriter::note(of_location, &backup.name_any(), backup.labels());
+                }
+            }
+            match page.metadata.continue_.filter(|more| !more.is_empty()) {
+                Some(more) => params.continue_token = Some(more),
+                None => return Ok(Self(writers)),
+            }
+        }
+    }
 }
 
 /// Reads what a request may refer to, and the flags of the server where its Deployment says them.
@@ -71,6 +103,7 @@ pub(super) fn of_member(
     locations: &[DynamicObject],
     snapshots: &[DynamicObject],
     server: Server,
+    writers: &Writers,
     version: Option<String>,
 ) -> MemberFacts {
     let mut facts = MemberFacts {
@@ -83,6 +116,9 @@ pub(super) fn of_member(
         };
         if look::is_default(object) && facts.default_location.is_none() {
             facts.default_location = Some(name.clone());
+        }
+        if let Some(writers) = writers.0.get(&wire::label_value(name.as_str())) {
+            facts.writers.insert(name.clone(), writers.clone());
         }
         facts.locations.insert(name, look::location(object));
     }

@@ -9,6 +9,7 @@ use crate::driver::{
     BackupName, BackupObservation, BackupRequest, Capabilities, ClaimReader, ClaimedClass, Claims, Created,
     DeletionObservation, DeletionRequest, DriverError, Inventory, MemberFacts, Observation, OwnerToken,
     Phase, QuiesceRequest, QuiesceState, ResourceKind, RestoreName, RestoreObservation, RestoreRequest,
+    StoreWriter,
 };
 
 /// The calls of `BackupDriver` and `ConsistencyBarrier`, for whoever has no async. They mean the same.
@@ -19,7 +20,16 @@ impl InMemoryBackups {
     /// [`DriverError`].
     pub fn facts(&self, cluster: &ClusterName) -> Result<MemberFacts, DriverError> {
         let world = self.lock();
-        Ok(world.server(cluster, "read its facts")?.facts.clone())
+        let member = world.server(cluster, "read its facts")?;
+        let mut facts = member.facts.clone();
+        for (name, location) in &member.facts.locations {
+            let mut writers = Vec::new();
+            for (backup, stored) in world.stores.get(&location.store).into_iter().flatten() {
+                StoreWriter::note(&mut writers, backup.as_str(), &stored.request.labels);
+            }
+            facts.writers.insert(name.clone(), writers);
+        }
+        Ok(facts)
     }
 
     /// What the member can take in.
