@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    name::{BackupName, LocationName, OwnerToken, RestoreName},
+    name::{BackupName, DeletionName, LocationName, OwnerToken, RestoreName},
     phase::Phase,
 };
 
@@ -212,8 +212,11 @@ pub struct DeletionObservation {
     pub backup_present: bool,
     /// Whether a request is waiting or being worked on.
     pub pending: bool,
-    /// When the pending request was created.
+    /// When the newest pending request was created.
     pub pending_since: Option<Timestamp>,
+    /// The requests that the server shows, pending or processed. Empty where a driver cannot tell.
+    #[serde(default)]
+    pub requests: BTreeSet<DeletionName>,
     /// What went wrong in requests that were processed.
     pub errors: Vec<String>,
 }

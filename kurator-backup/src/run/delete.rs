@@ -151,7 +151,12 @@ fn member(
                         message: message.clone(),
                     };
                 }
-                entry.deletion = entry.deletion.saturating_add(1);
+                // A process may have died before it sent the request that is on record: the same one is sent again.
+                let on_record = run.id.deletion_name(&backup, entry.deletion);
+                let untold = deletion.requests.is_empty() && (lost || !deletion.errors.is_empty());
+                if entry.deletion == 0 || deletion.requests.contains(&on_record) || untold {
+                    entry.deletion = entry.deletion.saturating_add(1);
+                }
                 let request = DeletionRequest::new(
                     run.id.deletion_name(&backup, entry.deletion),
                     run.id.owner(&entry.cluster, 0),

@@ -720,6 +720,51 @@ fn deletion_removes_every_attempt_and_asks_again_when_a_request_is_lost() {
 }
 
 #[test]
+fn a_deletion_request_that_was_never_sent_is_sent_under_the_same_name_and_one_that_failed_under_another() {
+    let mut sim = Sim::new(&["a"], &policy());
+    assert_eq!(sim.finish(), ExecutionPhase::Completed);
+    let mut status = sim.status.clone().unwrap();
+    let backup = status.clusters[0].backup.clone().unwrap();
+    let mut now = sim.fleet.now();
+    // What a pass asks for when it sees this; the process dies before it is sent.
+    let mut pass = |seen: &crate::driver::DeletionObservation| {
+        let answers = Seen {
+            deletions: vec![(backup.clone(), Ok(seen.clone()))],
+            ..Seen::default()
+        };
+        now = now + SignedDuration::from_secs(60);
+        let next = deletion_step(&sim.run, &status, &BTreeMap::from([(cluster("a"), answers)]), now);
+        status = next.status;
+        let names = next.actions.into_iter().map(|action| match action {
+            Action::Delete { request, .. } => request.name,
+            other => panic!("{other}"),
+        });
+        (names.collect::<Vec<_>>(), status.clusters[0].deletion)
+    };
+    let name = |number| sim.run.id.deletion_name(&backup, number);
+    let mut seen = crate::driver::DeletionObservation {
+        backup_present: true,
+        ..Default::default()
+    };
+    for _ in 0..3 {
+        assert_eq!(pass(&seen), (vec![name(1)], 1));
+    }
+    // It was sent, and failed; so the next is another, and the same one until it is there.
+    seen.requests = [name(1)].into();
+    seen.errors = vec!["the store is away".to_owned()];
+    for _ in 0..3 {
+        assert_eq!(pass(&seen), (vec![name(2)], 2));
+    }
+    // It is there: nothing is sent while it is worked on, and another once it must be lost.
+    seen.requests.insert(name(2));
+    seen.pending = true;
+    seen.pending_since = Some(sim.fleet.now() + SignedDuration::from_secs(6 * 60));
+    assert_eq!(pass(&seen), (vec![], 2));
+    seen.pending_since = Some(sim.fleet.now());
+    assert_eq!(pass(&seen), (vec![name(3)], 3));
+}
+
+#[test]
 fn a_status_of_many_members_with_long_stories_stays_small_and_too_many_are_refused() {
     let names: Vec<String> = (0..250).map(|index| format!("cluster-{index:04}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();

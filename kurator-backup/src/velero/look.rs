@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::wire::{OWNER, POKE};
 use crate::driver::{
-    BackupName, BackupObservation, DeletionObservation, ItemProgress, LocationAccess, LocationFacts,
-    LocationName, LocationState, Observation, OwnerToken, Phase, RestoreName, RestoreObservation,
-    StoreAddress,
+    BackupName, BackupObservation, DeletionName, DeletionObservation, ItemProgress, LocationAccess,
+    LocationFacts, LocationName, LocationState, Observation, OwnerToken, Phase, RestoreName,
+    RestoreObservation, StoreAddress,
 };
 
 /// A backup; `None` if its name is none we could ask for.
@@ -121,6 +121,9 @@ pub(super) fn deletion<'a>(
         ..DeletionObservation::default()
     };
     for request in requests {
+        let name = request.metadata.name.as_deref();
+        seen.requests
+            .extend(name.and_then(|name| DeletionName::new(name).ok()));
         let phase = text(request.data.pointer("/status/phase")).unwrap_or_default();
         if phase == "Processed" {
             let errors = request.data.pointer("/status/errors").and_then(Value::as_array);
@@ -138,7 +141,7 @@ pub(super) fn deletion<'a>(
         seen.pending = true;
         let created = request.metadata.creation_timestamp.as_ref().map(|time| time.0);
         seen.pending_since = match (seen.pending_since, created) {
-            (Some(known), Some(created)) => Some(known.min(created)),
+            (Some(known), Some(created)) => Some(known.max(created)),
             (known, created) => known.or(created),
         };
     }
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_waits_for_its_oldest_request_and_keeps_what_went_wrong() {
+    fn a_deletion_waits_for_its_newest_request_and_keeps_what_went_wrong() {
         let request = |created: &str, status: Value| {
             object(json!({
                 "apiVersion": "velero.io/v1", "kind": "DeleteBackupRequest",
@@ -268,7 +271,8 @@ mod tests {
         );
         let seen = deletion(true, [&waiting, &new, &failed]);
         assert!(seen.pending && !seen.is_gone());
-        assert_eq!(seen.pending_since, "2026-11-23T02:00:00Z".parse().ok());
+        assert_eq!(seen.pending_since, "2026-11-23T03:00:00Z".parse().ok());
+        assert!(seen.requests.iter().map(DeletionName::as_str).eq(["d"]));
         assert_eq!(seen.errors, ["backup is still in progress"]);
 
         let late = request(

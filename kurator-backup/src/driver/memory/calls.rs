@@ -264,8 +264,13 @@ impl InMemoryBackups {
             .values()
             .filter(|(request, _)| request.backup == *backup)
             .map(|(_, since)| *since)
-            .min();
+            .max();
+        let requests = member.deletions.values();
         Ok(DeletionObservation {
+            requests: requests
+                .filter(|(request, _)| request.backup == *backup)
+                .map(|(request, _)| request.name.clone())
+                .collect(),
             backup_present: present,
             pending: since.is_some(),
             pending_since: since,
