@@ -18,8 +18,21 @@
 //! | skips a deletion request that was in progress when it restarted, for 24 h | ask again under another name, as a deletion by an execution does after five minutes |
 //! | re-creates a backup that was deleted as an object within a minute: the store still has it | what a server has begun is deleted by `DeleteBackupRequest` only |
 //! | refuses for good to delete a backup that it has not begun and that names no location | such a one is deleted as an object, in the version that was seen |
-//! | does not look at its queue when a backup was refused, and may miss one that ended: what waits is taken up a minute later | `Queued` is no stall |
+//! | leaves a backup `Queued` for up to a minute after the one before it has ended (below) | `Queued` is no stall |
 //! | cannot cancel a backup | one that waits is deleted before it starts; the volume work of one that runs can be cancelled |
+//!
+//! # Why a backup waits in the queue after its turn has come
+//! From the source of 1.18.3, `pkg/controller/backup_queue_controller.go`, `backup_controller.go` and
+//! `backup_tracker.go`. A queued backup is looked at on two occasions: when another one leaves `InProgress`, and every
+//! minute (`defaultQueuedBackupRecheckFrequency`). The first is missed in two ways:
+//! - A backup that is refused goes from `ReadyToStart` to `FailedValidation` and was never `InProgress`: nothing is looked
+//!   at.
+//! - The look asks a counter of running backups, and the backup that ended is taken out of it in a deferred function
+//!   after its phase was written: a look that comes in between finds it running, and is not repeated.
+//!
+//! So what waits starts a minute later at the latest, whatever a client does: the controller ignores changes of the
+//! metadata of a queued backup (only `New` and a change into `Queued` pass its filter), so that a poke, which starts one
+//! in `ReadyToStart`, cannot move one in the queue. What could is a write to its status, which is the server's.
 
 #[cfg(feature = "client")]
 mod archive;
