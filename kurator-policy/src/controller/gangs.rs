@@ -297,6 +297,7 @@ fn given_up(
         since: Time(since),
         purge_mode: PurgeMode::Directly,
         purged: true,
+        state: None,
     }
 }
 
