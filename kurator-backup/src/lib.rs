@@ -13,6 +13,7 @@
 //! | decide what a restore changes, and follow it | [`restore`] |
 //! | move what runs on one member to another | [`migration`] |
 //! | know how much would be lost | [`recovery`] |
+//! | prove that backups can be restored | [`verification`] |
 //! | do it, through traits you can replace | [`driver`], `execute` (feature `client`) |
 //! | know what Velero would refuse, and drive it | [`velero`] (`VeleroDriver` with feature `client`) |
 //! | hold applications still by commands in their pods | `exec_barrier` (feature `client`) |
@@ -99,3 +100,4 @@ pub mod schedule;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod velero;
+pub mod verification;

@@ -113,7 +113,8 @@ impl Ground {
             Arc::new(self.members.clone()),
         )
         .with_clock(Arc::new(self.members.clone()))
-        .with_metrics(self.counts.clone());
+        .with_metrics(self.counts.clone())
+        .with_scratch(Arc::new(self.members.clone()));
         let running = tokio::spawn(manager.run(async move { drop(stopped.await) }));
         (stop, running)
     }
@@ -580,6 +581,87 @@ async fn a_migration_waits_at_its_gates_moves_what_was_there_and_can_go_back() {
         restores.list(&ListParams::default()).await.unwrap().items.len(),
         1
     );
+    stop.send(()).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_proves_that_its_backups_restore_and_leaves_no_scratch_namespace() {
+    let ground = Ground::new().await;
+    for name in NAMES {
+        for kind in ["ConfigMap", "Secret", "Service"] {
+            ground.members.put_object(
+                &cluster(name),
+                json!({
+                    "apiVersion": "v1", "kind": kind, "metadata": { "namespace": "shop", "name": "x" },
+                }),
+            );
+        }
+    }
+    let before = NAMES.map(|name| ground.members.objects(&cluster(name)));
+    let (stop, running) = ground.manager();
+    let schedules = Api::<BackupSchedule>::default_namespaced(ground.client());
+    let schedule: BackupSchedule = serde_json::from_value(json!({
+        "apiVersion": "backup.kurator.dev/v1alpha1", "kind": "BackupSchedule", "metadata": { "name": "proven" },
+        "spec": {
+            "schedule": "@every 8s",
+            "template": { "fleet": "storefront", "scope": { "includedNamespaces": ["shop"] } },
+            "verification": { "schedule": "@every 12s", "members": 3 },
+        },
+    }))
+    .unwrap();
+    schedules.create(&PostParams::default(), &schedule).await.unwrap();
+    let condition = |found: &BackupSchedule, reason: &str| {
+        let status = found.status.as_ref();
+        let conditions = status.map(|it| it.conditions.as_slice()).unwrap_or_default();
+        conditions
+            .iter()
+            .any(|it| it.type_ == "Verified" && it.reason == reason)
+    };
+    let proven = ground
+        .member()
+        .wait_for(&schedules, "proven", |found: Option<&BackupSchedule>| {
+            found.is_some_and(|it| condition(it, "Verified"))
+        })
+        .await
+        .unwrap()
+        .unwrap();
+    let verification = proven.status.unwrap().verification.unwrap();
+    assert_eq!(verification.members.len(), 3);
+    for record in &verification.members {
+        assert!(record.is_good() && record.objects == 2, "{record:?}");
+    }
+    assert!(proven.metadata.finalizers.is_some());
+    let journal = ground.members.journal();
+    let made = journal
+        .iter()
+        .filter(|it| it.what.starts_with("make namespace verify-shop-"));
+    assert!(made.count() >= 3, "{journal:?}");
+
+    // Whatever is under way when the schedule is deleted is removed first.
+    let restores = Api::<RestoreExecution>::default_namespaced(ground.client());
+    schedules
+        .delete("proven", &DeleteParams::default())
+        .await
+        .unwrap();
+    ground
+        .member()
+        .wait_for(&schedules, "proven", |found: Option<&BackupSchedule>| {
+            found.is_none()
+        })
+        .await
+        .unwrap();
+    assert!(
+        restores
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    for (name, before) in NAMES.iter().zip(before) {
+        assert_eq!(ground.members.objects(&cluster(name)), before);
+    }
     stop.send(()).unwrap();
     running.await.unwrap();
 }

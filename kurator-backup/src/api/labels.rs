@@ -16,3 +16,9 @@ pub const MIGRATION: &str = "backup.kurator.dev/migration";
 pub const EXECUTION: &str = "backup.kurator.dev/execution";
 /// Keeps an execution until its backups are deleted.
 pub const FINALIZER: &str = "backup.kurator.dev/backups";
+/// UID of the schedule whose verification a restore is of; as an annotation, its name.
+pub const VERIFICATION: &str = "backup.kurator.dev/verification";
+/// On scratch namespaces, beside [`OWNER`]: they are ours to delete.
+pub const SCRATCH: &str = "backup.kurator.dev/scratch";
+/// Keeps a schedule, and the restore of a verification, until the scratch namespaces are gone.
+pub const SCRATCH_FINALIZER: &str = "backup.kurator.dev/scratch-namespaces";

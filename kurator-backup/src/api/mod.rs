@@ -32,6 +32,7 @@ mod migration;
 mod policy;
 mod restore;
 mod schedule;
+mod verification;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -56,6 +57,9 @@ pub use self::{
     schedule::{
         BackupSchedule, BackupScheduleSpec, BackupScheduleStatus, ConcurrencyPolicy, MissedRuns,
         RetentionPolicy,
+    },
+    verification::{
+        MemberVerification, VerificationPhase, VerificationPolicy, VerificationRun, VerificationStatus,
     },
 };
 /// What objects on the hub and on members carry.

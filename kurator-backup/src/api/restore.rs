@@ -314,6 +314,9 @@ pub struct ClusterRestore {
     /// where the scope does not let anybody tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<u64>,
+    /// The first of them, at most ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_objects: Vec<String>,
     /// Why it is so, one CamelCase word.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
@@ -345,6 +348,7 @@ impl ClusterRestore {
             warnings: 0,
             errors: 0,
             missing: None,
+            missing_objects: Vec::new(),
             reason: String::new(),
             message: String::new(),
             retry_at: None,

@@ -5,7 +5,10 @@ use kube::{CustomResource, KubeSchema, core::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::policy::BackupPolicy;
+use super::{
+    policy::BackupPolicy,
+    verification::{VerificationPolicy, VerificationStatus},
+};
 
 /// Backups of a fleet at the times of a cron expression.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -30,6 +33,12 @@ use super::policy::BackupPolicy;
         type_ = "date",
         json_path = ".status.lastGoodAt",
         description = "When the last run that met its success rule began"
+    ),
+    printcolumn(
+        name = "Verified",
+        type_ = "date",
+        json_path = ".status.verification.verifiedAt",
+        description = "When a test restore found everything for the last time"
     ),
     printcolumn(name = "Next", type_ = "string", json_path = ".status.nextAt"),
     printcolumn(
@@ -69,6 +78,9 @@ pub struct BackupScheduleSpec {
     /// Which runs are kept. Without it, all, until their time to live ends on the servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionPolicy>,
+    /// Test restores of what was backed up. Without it, none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationPolicy>,
     /// What is backed up.
     pub template: BackupPolicy,
 }
@@ -84,6 +96,7 @@ impl BackupScheduleSpec {
             starting_deadline: None,
             concurrency: ConcurrencyPolicy::default(),
             retention: None,
+            verification: None,
             template,
         }
     }
@@ -151,7 +164,7 @@ pub struct BackupScheduleStatus {
     /// The generation of the spec this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, with a reason and a message.
+    /// `Ready`, and with a verification `Verified`, with a reason and a message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -173,4 +186,7 @@ pub struct BackupScheduleStatus {
     /// Times that were missed for good since the schedule exists.
     #[serde(default)]
     pub missed: u64,
+    /// What test restores have found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationStatus>,
 }

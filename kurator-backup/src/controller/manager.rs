@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     api::{BackupExecution, BackupSchedule, Migration, RestoreExecution, labels},
-    driver::{BackupDriver, ConsistencyBarrier},
+    driver::{BackupDriver, ConsistencyBarrier, NoScratch, ScratchNamespaces},
     execute::{Executor, ExecutorOptions},
     run::{Preflight, RunEvent},
     velero::VeleroPreflight,
@@ -45,6 +45,7 @@ pub struct BackupManager {
     driver: Arc<dyn BackupDriver>,
     barrier: Arc<dyn ConsistencyBarrier>,
     preflight: Arc<dyn Preflight>,
+    scratch: Arc<dyn ScratchNamespaces>,
     clock: Arc<dyn Clock>,
     options: ExecutorOptions,
     metrics: Arc<dyn BackupMetrics>,
@@ -76,6 +77,7 @@ impl BackupManager {
             driver,
             barrier,
             preflight: Arc::new(VeleroPreflight),
+            scratch: Arc::new(NoScratch::new()),
             clock: Arc::new(SystemClock::new()),
             options: ExecutorOptions::default(),
             metrics: Arc::new(()),
@@ -86,6 +88,13 @@ impl BackupManager {
     /// Sets what servers would refuse. Default [`VeleroPreflight`].
     pub fn with_preflight(mut self, preflight: Arc<dyn Preflight>) -> Self {
         self.preflight = preflight;
+        self
+    }
+
+    /// Sets what makes the namespaces of test restores on members. Without it, verifications restore nothing and say
+    /// so. `VeleroDriver` can do it for every member it reaches.
+    pub fn with_scratch(mut self, scratch: Arc<dyn ScratchNamespaces>) -> Self {
+        self.scratch = scratch;
         self
     }
 
@@ -126,6 +135,7 @@ impl BackupManager {
             executor: Executor::new(self.driver, self.barrier).with_options(self.options),
             membership: self.membership,
             preflight: self.preflight,
+            scratch: self.scratch,
             clock: self.clock,
             metrics: self.metrics,
             hub: self.hub.clone(),
@@ -137,12 +147,14 @@ impl BackupManager {
         let executions = executions(&api, Arc::clone(&context), changes, halt.clone());
         let restores = restores(&api, Arc::clone(&context), halt.clone());
         let migrations = migrations(&api, Arc::clone(&context), halt.clone());
+        let verifications = verifications(&api, Arc::clone(&context), halt.clone());
         let schedules = schedules(&api, context, halt);
         let ending = async move {
             stop.await;
             // The controllers hold the other end as long as they run.
             let _ = stopped.send(true);
         };
+        let schedules = future::join(schedules, verifications);
         future::join5(executions, restores, schedules, migrations, ending).await;
     }
 }
@@ -298,6 +310,37 @@ async fn schedules(api: &Apis, context: Arc<Context>, halt: watch::Receiver<bool
     while_needed(controller, &store, halt).await;
 }
 
+/// The same objects as `schedules`, apart from it: members that hang in a verification must not hold up a backup.
+async fn verifications(api: &Apis, context: Arc<Context>, halt: watch::Receiver<bool>) {
+    let (store, writer) = reflector::store();
+    let objects = watcher(api.of::<BackupSchedule>(), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    let restores = watcher(
+        api.of::<PartialObjectMeta<RestoreExecution>>(),
+        watcher::Config::default().labels(labels::VERIFICATION),
+    )
+    .default_backoff()
+    .touched_objects();
+    let of_schedule = |restore: PartialObjectMeta<RestoreExecution>| {
+        let name = restore.annotations().get(labels::VERIFICATION)?;
+        Some(reflector::ObjectRef::new(name).within(&restore.namespace()?))
+    };
+    let controller = Controller::for_stream(objects, store.clone())
+        .with_config(controller::Config::default().concurrency(16))
+        .watches_stream(restores, of_schedule)
+        .graceful_shutdown_on(halted(halt.clone()))
+        .run(
+            |object, context: Arc<Context>| async move { context.verification(&object).await },
+            |_, error, _| try_again(error),
+            context,
+        )
+        .for_each(|done| log(done.map(drop)));
+    while_needed(controller, &store, halt).await;
+}
+
 async fn migrations(api: &Apis, context: Arc<Context>, halt: watch::Receiver<bool>) {
     let (store, writer) = reflector::store();
     let objects = watcher(api.of::<Migration>(), watcher::Config::default())
@@ -361,6 +404,7 @@ pub(super) struct Context {
     pub(super) membership: Arc<dyn Membership>,
     pub(super) executor: Executor,
     pub(super) preflight: Arc<dyn Preflight>,
+    pub(super) scratch: Arc<dyn ScratchNamespaces>,
     pub(super) clock: Arc<dyn Clock>,
     metrics: Arc<dyn BackupMetrics>,
     recorder: Recorder,

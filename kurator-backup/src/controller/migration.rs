@@ -226,7 +226,7 @@ fn is_of(migration: &migration::Migration, object: &impl ResourceExt) -> bool {
     object.labels().get(labels::MIGRATION) == Some(&migration.uid)
 }
 
-fn ready(conditions: &[Condition]) -> String {
+pub(super) fn ready(conditions: &[Condition]) -> String {
     let ready = conditions.iter().find(|condition| condition.type_ == READY);
     ready
         .map(|condition| condition.message.clone())

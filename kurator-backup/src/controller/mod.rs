@@ -27,6 +27,7 @@ mod migration;
 mod restore;
 mod schedule;
 mod store;
+mod verification;
 
 pub use self::{
     error::ControllerError,

@@ -184,7 +184,7 @@ impl Context {
 }
 
 /// A run as a restore looks at it; `None` before it has begun.
-fn view(run: &BackupExecution) -> Option<RunView> {
+pub(super) fn view(run: &BackupExecution) -> Option<RunView> {
     let status = run.status.as_ref()?;
     let phase = if run.metadata.deletion_timestamp.is_some() {
         ExecutionPhase::Deleting

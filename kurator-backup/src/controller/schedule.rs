@@ -75,7 +75,12 @@ impl Context {
         self.write_schedule(&api, &key, &object, &before, &planned.status)
             .await?;
         if let Some(policy) = &object.spec.retention {
-            let records: Vec<RunRecord> = own.iter().map(record).collect();
+            let mut records: Vec<RunRecord> = own.iter().map(record).collect();
+            let verifying = before.verification.as_ref().and_then(|it| it.current.as_ref());
+            for record in &mut records {
+                // A backup is not deleted while it is restored from.
+                record.hold |= verifying.is_some_and(|run| run.execution == record.name);
+            }
             let kept = retention::plan(policy, &records, &schedule.zone);
             let notes = retention::check(&records, &kept.plan);
             if notes.permits() {

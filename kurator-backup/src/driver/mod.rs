@@ -15,9 +15,12 @@ mod observation;
 mod phase;
 mod request;
 mod scope;
+mod scratch;
 
 #[cfg(feature = "client")]
 pub use self::contract::{BackupDriver, ConsistencyBarrier, NoBarrier};
+#[cfg(feature = "client")]
+pub use self::scratch::{NoScratch, ScratchNamespaces};
 pub use self::{
     barrier::{QuiesceRequest, QuiesceState},
     claims::{ClaimedClass, Claims},
@@ -33,6 +36,7 @@ pub use self::{
     phase::{Phase, Stage},
     request::{BackupRequest, Created, DeletionRequest, RestoreRequest},
     scope::{BackupHook, BackupScope, ExecHook, ExistingResources, OnHookError, RestoreScope},
+    scratch::{ScratchNamespace, ScratchRequest, ScratchView},
 };
 pub(crate) use self::{
     claims::ClaimReader,

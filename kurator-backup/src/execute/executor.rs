@@ -70,6 +70,10 @@ impl Executor {
         self
     }
 
+    pub(crate) fn driver(&self) -> &dyn BackupDriver {
+        &*self.driver
+    }
+
     /// Looks, decides, writes the decision down, and only then does it.
     ///
     /// # Errors
@@ -210,7 +214,8 @@ impl Executor {
         }
     }
 
-    pub(super) async fn patiently<T>(
+    /// Waits for a member as long as a pass has patience.
+    pub(crate) async fn patiently<T>(
         &self,
         call: impl Future<Output = Result<T, DriverError>> + Send,
     ) -> Result<T, Obstacle> {

@@ -20,6 +20,39 @@ pub const NOT_RESTORED: [(&str, &str); 7] = [
     ("velero.io", "Restore"),
 ];
 
+/// Resources of Kubernetes as filters name them, with their groups and kinds: with these alone a filter by kinds says
+/// exactly which objects it takes.
+pub const WELL_KNOWN: [(&str, &str, &str); 12] = [
+    ("configmaps", "", "ConfigMap"),
+    ("secrets", "", "Secret"),
+    ("serviceaccounts", "", "ServiceAccount"),
+    ("deployments.apps", "apps", "Deployment"),
+    ("statefulsets.apps", "apps", "StatefulSet"),
+    ("daemonsets.apps", "apps", "DaemonSet"),
+    ("cronjobs.batch", "batch", "CronJob"),
+    (
+        "horizontalpodautoscalers.autoscaling",
+        "autoscaling",
+        "HorizontalPodAutoscaler",
+    ),
+    (
+        "networkpolicies.networking.k8s.io",
+        "networking.k8s.io",
+        "NetworkPolicy",
+    ),
+    ("poddisruptionbudgets.policy", "policy", "PodDisruptionBudget"),
+    (
+        "roles.rbac.authorization.k8s.io",
+        "rbac.authorization.k8s.io",
+        "Role",
+    ),
+    (
+        "rolebindings.rbac.authorization.k8s.io",
+        "rbac.authorization.k8s.io",
+        "RoleBinding",
+    ),
+];
+
 /// What should be on a member after a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -29,8 +62,8 @@ pub struct Expected {
     /// Objects in the backup that are never restored.
     pub refused: u64,
     /// Whether the scope says exactly which objects these are. It does not where it selects by labels, which the list
-    /// of a backup does not have, by kinds, whose plural is not in it either, or where it takes the cluster-scoped
-    /// objects that others need.
+    /// of a backup does not have, by kinds other than [`WELL_KNOWN`], whose plural is not in it either, or where it
+    /// takes the cluster-scoped objects that others need.
     pub exact: bool,
 }
 
@@ -51,7 +84,7 @@ pub fn expected(contents: &Inventory, scope: &RestoreScope, mapping: &BTreeMap<S
             expected.refused += count(objects.len());
             continue;
         }
-        let named = |list: &[String]| list.iter().any(|entry| names_kind(entry, kind));
+        let named = |list: &[String]| list.iter().any(|entry| takes(entry, kind));
         if !(scope.included_resources.is_empty() || named(&scope.included_resources))
             || named(&scope.excluded_resources)
         {
@@ -87,12 +120,28 @@ pub(super) fn mapped(
     NamespacedName::new(namespace, &object.name)
 }
 
+fn well_known(entry: &str) -> Option<(&'static str, &'static str)> {
+    let found = WELL_KNOWN.iter().find(|(resource, _, _)| *resource == entry);
+    found.map(|(_, group, kind)| (*group, *kind))
+}
+
+/// Whether an entry of a filter by kinds is about this one.
+fn takes(entry: &str, kind: &ResourceKind) -> bool {
+    match well_known(entry) {
+        Some(known) => known == (kind.group(), kind.kind.as_str()),
+        None => names_kind(entry, kind),
+    }
+}
+
 fn is_exact(scope: &RestoreScope) -> bool {
     let all = scope.included_namespaces.is_empty() || scope.included_namespaces == ["*"];
     scope.label_selector.is_none()
         && scope.or_label_selectors.is_empty()
-        && scope.included_resources.is_empty()
-        && scope.excluded_resources.is_empty()
+        && scope
+            .included_resources
+            .iter()
+            .chain(&scope.excluded_resources)
+            .all(|entry| well_known(entry).is_some())
         && (scope.include_cluster_resources.is_some() || (all && scope.excluded_namespaces.is_empty()))
 }
 

@@ -31,7 +31,7 @@ mod step;
 
 pub use self::{
     classes::storage_classes,
-    counts::{Expected, NOT_RESTORED, counts, expected},
+    counts::{Expected, NOT_RESTORED, WELL_KNOWN, counts, expected},
     reason::RestoreReason,
     select::{RunView, SelectError, select},
     step::{

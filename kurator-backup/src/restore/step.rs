@@ -28,6 +28,10 @@ use crate::{
 
 /// The longest message of one member, in bytes.
 const MAX_MESSAGE: usize = 512;
+/// How many missing objects of one member are named.
+const MAX_MISSING: usize = 10;
+/// The longest name of one, in bytes.
+const MAX_OBJECT: usize = 128;
 /// How soon a server at work is looked at again.
 const POLL: SignedDuration = SignedDuration::from_secs(1);
 /// Kinds of which not every object comes back: what had run to its end is not restored.
@@ -634,6 +638,11 @@ fn verify(
     }
     let count = u64::try_from(missing.len()).unwrap_or(u64::MAX);
     entry.missing = Some(count);
+    entry.missing_objects = missing
+        .iter()
+        .take(MAX_MISSING)
+        .map(|object| cut(object.clone(), MAX_OBJECT))
+        .collect();
     match missing.into_iter().next() {
         None => enter(entry, RestorePhase::Completed, &RestoreReason::Verified),
         Some(first) => {

@@ -80,7 +80,7 @@ impl VeleroDriver {
         self
     }
 
-    async fn client(&self, attempt: Attempt<'_>) -> Result<Client, DriverError> {
+    pub(super) async fn client(&self, attempt: Attempt<'_>) -> Result<Client, DriverError> {
         let client = self
             .connector
             .client(attempt.cluster, ClientPurpose::Control)
@@ -93,7 +93,7 @@ impl VeleroDriver {
     }
 
     /// 401 may be a token that was replaced: the next call takes the new one.
-    async fn failed(&self, attempt: Attempt<'_>, kind: &str, error: kube::Error) -> DriverError {
+    pub(super) async fn failed(&self, attempt: Attempt<'_>, kind: &str, error: kube::Error) -> DriverError {
         if matches!(&error, kube::Error::Api(status) if status.code == 401) {
             self.connector.invalidate(attempt.cluster).await;
         }

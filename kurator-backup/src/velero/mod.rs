@@ -56,6 +56,8 @@ mod modifiers;
 mod policy;
 pub mod preflight;
 #[cfg(feature = "client")]
+mod scratch;
+#[cfg(feature = "client")]
 mod wire;
 
 #[cfg(feature = "client")]

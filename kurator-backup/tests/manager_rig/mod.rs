@@ -130,9 +130,10 @@ impl Ground {
         let manager = BackupManager::new(
             self.account.client().unwrap(),
             membership(&self.names),
-            Arc::new(driver),
+            Arc::new(driver.clone()),
             Arc::new(barrier),
-        );
+        )
+        .with_scratch(Arc::new(driver));
         let task = tokio::spawn(manager.run(async move { drop(stopped.await) }));
         Running { stop, task }
     }

@@ -10,6 +10,7 @@ use crate::driver::{
     BackupDriver, BackupName, BackupObservation, BackupRequest, Capabilities, Claims, ConsistencyBarrier,
     Created, DeletionObservation, DeletionRequest, DriverError, Inventory, MemberFacts, OwnerToken,
     QuiesceRequest, QuiesceState, ResourceKind, RestoreName, RestoreObservation, RestoreRequest,
+    ScratchNamespaces, ScratchRequest, ScratchView,
 };
 
 #[async_trait]
@@ -111,5 +112,28 @@ impl ConsistencyBarrier for InMemoryBackups {
 
     async fn holders(&self, cluster: &ClusterName) -> Result<BTreeSet<OwnerToken>, DriverError> {
         Self::holders(self, cluster)
+    }
+}
+
+#[async_trait]
+impl ScratchNamespaces for InMemoryBackups {
+    async fn scratch(
+        &self,
+        cluster: &ClusterName,
+        request: &ScratchRequest,
+    ) -> Result<ScratchView, DriverError> {
+        Self::scratch(self, cluster, request)
+    }
+
+    async fn make_scratch(&self, cluster: &ClusterName, request: &ScratchRequest) -> Result<(), DriverError> {
+        Self::make_scratch(self, cluster, request)
+    }
+
+    async fn remove_scratch(
+        &self,
+        cluster: &ClusterName,
+        request: &ScratchRequest,
+    ) -> Result<(), DriverError> {
+        Self::remove_scratch(self, cluster, request)
     }
 }

@@ -396,7 +396,7 @@ impl World {
     }
 
     /// The member, if it answers.
-    fn reach(&self, cluster: &ClusterName, action: &str) -> Result<&MemberState, DriverError> {
+    pub(super) fn reach(&self, cluster: &ClusterName, action: &str) -> Result<&MemberState, DriverError> {
         match self.member(cluster) {
             Some(member) if member.reachable => Ok(member),
             _ => Err(unreachable(cluster, action)),
@@ -416,7 +416,7 @@ impl World {
     }
 
     /// Does a write, and loses its answer where that was asked for.
-    fn write(
+    pub(super) fn write(
         &mut self,
         cluster: &ClusterName,
         action: String,

@@ -26,6 +26,7 @@
 #[cfg(feature = "client")]
 mod asynchronous;
 mod calls;
+mod scratch;
 mod selection;
 mod server;
 

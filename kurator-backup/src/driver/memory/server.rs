@@ -25,6 +25,7 @@ impl World {
                 continue;
             };
             member.held.retain(|_, lease| lease.until > now);
+            super::scratch::leave(member);
             if !member.installed {
                 continue;
             }
