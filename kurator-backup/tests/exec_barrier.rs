@@ -134,7 +134,7 @@ fn frozen(member: &Member) -> [usize; 2] {
     [lines("db"), lines("log")]
 }
 
-async fn eventually(what: &str, met: impl Fn() -> bool) {
+async fn eventually(what: &str, met: impl Fn() -> bool + Sync) {
     let looks = async {
         while !met() {
             tokio::time::sleep(Duration::from_millis(50)).await;

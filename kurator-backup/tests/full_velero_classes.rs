@@ -1,4 +1,5 @@
-//! Storage classes on a real Velero server: what is in a backup is told from its archive, and a restore replaces classes.
+//! Before a backup and a restore on real Velero servers: the claims in an archive and their storage classes, and who else
+//! writes to a bucket.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod velero_rig;
@@ -7,14 +8,16 @@ use std::{collections::BTreeMap, time::Duration};
 
 use kube::api::{Api, ApiResource, DynamicObject};
 use kurator_backup::{
+    api::labels,
     driver::{BackupDriver, ClaimedClass, Phase, ResourceKind, RestoreRequest},
+    run::RunId,
     testing::{DriverGround, check_driver},
 };
 use kurator_core::names::NamespacedName;
 use kurator_envtest::{Cut, Fleet, MemberSpec, Velero};
 use serde_json::json;
 use velero_rig::{
-    backup_ends, backup_name, cluster, driver, owner, request, restore_ends, restore_name, shop,
+    backup_ends, backup_name, cluster, driver, eventually, owner, request, restore_ends, restore_name, shop,
 };
 
 fn objects() -> String {
@@ -128,6 +131,54 @@ async fn the_claims_of_a_backup_are_told_and_their_storage_classes_replaced_wher
     let templates = &set.data["spec"]["volumeClaimTemplates"];
     assert_eq!(templates[0]["spec"]["storageClassName"], "fast");
     assert_eq!(templates[1]["spec"]["storageClassName"], "slow");
+}
+
+#[tokio::test]
+async fn who_else_writes_to_a_bucket_is_told_by_the_backups_that_come_with_the_sync() {
+    let on_one_bucket = || Velero::on("backups").with_sync_period(Duration::from_secs(1));
+    let fleet = Fleet::builder()
+        .member(MemberSpec::new("east").with_velero(on_one_bucket()))
+        .member(MemberSpec::new("west").with_velero(on_one_bucket()))
+        .start()
+        .await
+        .unwrap();
+    let driver = driver(&fleet);
+    // Each hub calls its fleet and its member as it likes.
+    for (member, uid, second) in [("east", "ours", 100), ("west", "theirs", 200)] {
+        fleet
+            .member(member)
+            .unwrap()
+            .apply(&shop("shop", 3))
+            .await
+            .unwrap();
+        let at = jiff::Timestamp::from_second(second).unwrap();
+        let run = RunId::new("default", uid, uid, at);
+        let name = run.backup_name(&cluster(member), 1);
+        let mut request = request(name.as_str(), &["shop"]);
+        request.labels = BTreeMap::from([
+            (labels::FLEET.to_owned(), uid.to_owned()),
+            (labels::CLUSTER.to_owned(), member.to_owned()),
+        ]);
+        driver.create_backup(&cluster(member), &request).await.unwrap();
+        let ended = backup_ends(&driver, member, name.as_str()).await;
+        assert_eq!(ended.phase, Phase::Completed, "{ended:?}");
+    }
+    let east = fleet.member("east").unwrap();
+    east.restart_velero().await.unwrap();
+    eventually("east sees what west wrote", async || {
+        let facts = driver.facts(&cluster("east")).await.unwrap();
+        let (location, _) = facts.location(None).unwrap();
+        let mut writers: Vec<_> = facts
+            .writers
+            .get(location.as_str())
+            .into_iter()
+            .flatten()
+            .map(|it| (it.fleet.as_str(), it.cluster.as_str(), it.last.as_second()))
+            .collect();
+        writers.sort_unstable();
+        writers == [("ours", "east", 100), ("theirs", "west", 200)]
+    })
+    .await;
 }
 
 #[tokio::test]

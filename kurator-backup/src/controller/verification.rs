@@ -121,9 +121,11 @@ impl Context {
         status: &VerificationStatus,
         restore: Option<&RestoreExecution>,
     ) -> Result<Seen, ControllerError> {
-        let mut seen = Seen::default();
-        seen.leaving = object.metadata.deletion_timestamp.is_some();
-        seen.restore = restore.map(|found| seen_restore(verification, found));
+        let mut seen = Seen {
+            leaving: object.metadata.deletion_timestamp.is_some(),
+            restore: restore.map(|found| seen_restore(verification, found)),
+            ..Seen::default()
+        };
         let cleaning = status
             .current
             .as_ref()
@@ -320,7 +322,7 @@ async fn finalizer<K>(
     wanted: bool,
 ) -> Result<K, ControllerError>
 where
-    K: Resource + Clone + DeserializeOwned + Serialize + fmt::Debug,
+    K: Resource + Clone + DeserializeOwned + Serialize + fmt::Debug + Sync,
 {
     let others = object.finalizers().iter().filter(|it| *it != SCRATCH_FINALIZER);
     let mut finalizers: Vec<&str> = others.map(String::as_str).collect();

@@ -732,7 +732,7 @@ fn a_deletion_request_that_was_never_sent_is_sent_under_the_same_name_and_one_th
             deletions: vec![(backup.clone(), Ok(seen.clone()))],
             ..Seen::default()
         };
-        now = now + SignedDuration::from_secs(60);
+        now += SignedDuration::from_secs(60);
         let next = deletion_step(&sim.run, &status, &BTreeMap::from([(cluster("a"), answers)]), now);
         status = next.status;
         let names = next.actions.into_iter().map(|action| match action {

@@ -213,7 +213,14 @@ impl Context {
         planned
             .notes
             .extend(held.map(|disruption| Note::FailoverHeld { disruption }));
-        let carried = self.carry(wish, previous, &everything, &standing, &mut planned, &mut failovers);
+        let carried = self.carry(
+            wish,
+            previous,
+            &everything,
+            &standing,
+            &mut planned,
+            &mut failovers,
+        );
         failovers.extend(gangs.given_up.iter().cloned());
         let pending = gangs.wake_at;
         let steps = rollout.as_ref().and_then(|rollout| rollout.steps.wake_at);
@@ -535,7 +542,7 @@ mod tests {
         counts.objects.insert(web.key.clone(), ObjectTotals::default());
         let standing = Standing::default().with("b".parse().unwrap(), 3, Some(0));
         let standing = BTreeMap::from([(web.key.clone(), standing)]);
-        let of = |old: &Placement| {
+        let of = |old| {
             let running = as_it_is(&source(old), &source(&good), &counts, &standing);
             running[&web.key].clusters.clone()
         };
