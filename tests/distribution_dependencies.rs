@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Resource, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams},
 };
 use kurator::policy::api::DistributionPolicy;
 use serde_json::{Value, json};
@@ -405,9 +405,13 @@ async fn a_kind_that_a_member_does_not_know_waits_for_its_definition_or_brings_i
     }
 }
 
-/// Waits until an object of a custom kind is there.
+/// Waits until an object of a custom kind is there, also while the kind is not served yet.
 async fn arrives(fleet: &Storefront, member: &str, api: &Api<DynamicObject>) {
-    let there = |object: Option<&DynamicObject>| object.is_some();
-    let waited = tokio::time::timeout(PATIENCE, fleet.member(member).wait_for(api, "small", there)).await;
-    assert!(waited.is_ok_and(|found| found.is_ok()), "{member} has it");
+    let named = ListParams::default().fields("metadata.name=small");
+    let member = fleet.member(member);
+    let waited = member.wait_for_all(api, &named, "small is there", |found| !found.is_empty());
+    tokio::time::timeout(PATIENCE, waited)
+        .await
+        .expect("in time")
+        .unwrap_or_else(|error| panic!("{error}"));
 }
