@@ -240,6 +240,9 @@ pub struct ClusterExecution {
     /// While the member may be holding still for us: when it lets go by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_until: Option<Time>,
+    /// Whether it stopped holding still before its lease ended, such as by a pod that went.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold_broken: bool,
     /// Whether everything was read while the whole fleet held still.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_cut: bool,
@@ -274,6 +277,7 @@ impl ClusterExecution {
             started_at: None,
             completed_at: None,
             held_until: None,
+            hold_broken: false,
             in_cut: false,
             store: String::new(),
             deletion: 0,

@@ -80,6 +80,7 @@ pub(super) fn gather(run: &Run, work: &mut Work<'_>, ready: &[Attempt]) {
         work.enter(attempt.index, ClusterPhase::Quiescing, &ClusterReason::Quiescing);
         if let Some(entry) = work.status.clusters.get_mut(attempt.index) {
             entry.held_until = Some(Time(until));
+            entry.hold_broken = false;
             entry.store.clone_from(&attempt.store);
         }
     }
@@ -202,7 +203,8 @@ fn give_up(run: &Run, work: &mut Work<'_>, quiescing: &[usize], culprits: Vec<(u
     }
 }
 
-/// Notes how long members that are being backed up are known to hold still.
+/// Notes how long members that are being backed up are known to hold still, and who does not any more: what is read
+/// there from now on is not as the others are. The lease stays on record, so that it is released all the same.
 fn confirm(work: &mut Work<'_>) {
     for index in work.indices(|entry| entry.held_until.is_some()) {
         let Some(entry) = work.status.clusters.get_mut(index) else {
@@ -213,10 +215,10 @@ fn confirm(work: &mut Work<'_>) {
             .get(&entry.cluster)
             .and_then(|seen| seen.quiesce.as_ref());
         let lasts = entry.held_until.as_ref().is_some_and(|until| until.0 > work.now);
-        if let Some(Ok(QuiesceState::Held { until, .. })) = state
-            && lasts
-        {
-            entry.held_until = Some(Time(*until));
+        match state {
+            Some(Ok(QuiesceState::Held { until, .. })) if lasts => entry.held_until = Some(Time(*until)),
+            Some(Ok(QuiesceState::Failed { .. })) => entry.hold_broken = true,
+            _ => {}
         }
     }
 }
@@ -239,7 +241,7 @@ fn renew(work: &mut Work<'_>, lease: SignedDuration) {
 /// Whether a member that has been read completely was held still all the while; notes it.
 pub(super) fn captured(entry: &mut ClusterExecution, at: Timestamp) {
     if let Some(until) = &entry.held_until {
-        entry.in_cut = at <= until.0;
+        entry.in_cut = at <= until.0 && !entry.hold_broken;
     }
 }
 

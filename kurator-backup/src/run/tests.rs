@@ -579,6 +579,23 @@ fn a_member_that_cannot_hold_still_lets_all_others_go_at_once() {
 }
 
 #[test]
+fn a_hold_that_breaks_while_its_member_is_read_is_let_go_and_not_in_the_cut() {
+    let mut sim = Sim::new(&["a", "b"], &consistent());
+    while sim.creations().len() < 2 {
+        sim.pass();
+    }
+    sim.fleet
+        .refuse_to_hold(&cluster("b"), Some("the pod is gone".to_owned()));
+    sim.finish();
+    sim.assert_nobody_is_held();
+    assert!(sim.entry("a").in_cut && !sim.entry("b").in_cut);
+    assert_eq!(
+        sim.status.unwrap().quiesce.unwrap().consistent,
+        Some(false)
+    );
+}
+
+#[test]
 fn a_member_that_is_cut_off_while_it_holds_still_lets_go_by_itself_and_is_not_in_the_cut() {
     let mut policy = consistent();
     policy.limits.deadline = Some(std::time::Duration::from_secs(600).into());
