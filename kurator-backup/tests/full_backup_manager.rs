@@ -8,9 +8,13 @@ mod velero_rig;
 use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::join_all;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Namespace, Pod},
+};
 use kube::{
     Api, ResourceExt,
-    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use kurator_backup::{
     api::{
@@ -19,8 +23,8 @@ use kurator_backup::{
     },
     driver::{BackupDriver, Phase},
 };
-use kurator_envtest::{Cut, Delay, Part, Velero};
-use manager_rig::{BUCKET, FLEET, Ground, consistent, entry, policy, reason, standstill::Ledger};
+use kurator_envtest::{Controllers, Cut, Delay, Part, Velero};
+use manager_rig::{BUCKET, FLEET, Ground, consistent, entry, member, policy, reason, standstill::Ledger};
 use serde_json::json;
 use tokio::{
     sync::{Mutex, MutexGuard, OnceCell},
@@ -368,6 +372,139 @@ async fn a_migration_is_planned_moves_what_was_there_and_takes_its_backup_back()
     assert_eq!(ground.stored(entry(&backup, "east")), Vec::<String>::new());
     assert!(executions.list(&params).await.unwrap().items.is_empty());
     assert_eq!(objects(east, "harbour").await, was, "the source is as it was");
+    manager.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_proven_by_a_restore_aside_in_which_nothing_runs() {
+    // The namespace and the quota are the work of a controller manager.
+    let east = member("east").with_controllers(Controllers::Tuned);
+    let ground = Ground::of([("east", east)]).await;
+    let east = ground.member("east");
+    let till = r#"
+apiVersion: v1
+kind: Namespace
+metadata: { name: till }
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: till, namespace: till }
+spec:
+  replicas: 3
+  selector: { matchLabels: { app: till } }
+  template:
+    metadata: { labels: { app: till } }
+    spec: { containers: [{ name: till, image: till }] }
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: { name: agent, namespace: till }
+spec:
+  selector: { matchLabels: { app: agent } }
+  template:
+    metadata: { labels: { app: agent } }
+    spec: { containers: [{ name: agent, image: agent }] }
+---
+apiVersion: batch/v1
+kind: CronJob
+metadata: { name: close, namespace: till }
+spec:
+  schedule: "0 0 1 1 *"
+  jobTemplate: { spec: { template: { spec: { restartPolicy: Never, containers: [{ name: close, image: close }] } } } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: till, namespace: till }
+spec: { type: LoadBalancer, selector: { app: till }, ports: [{ port: 80 }] }
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: prices, namespace: till }
+data: { tea: "3" }
+"#;
+    east.apply(till).await.unwrap();
+    let manager = ground.manager();
+    let schedules = Api::<BackupSchedule>::default_namespaced(ground.hub().client().unwrap());
+    let mut template = policy(&["till"]);
+    template["clusters"] = json!({ "names": ["east"] });
+    let schedule: BackupSchedule = serde_json::from_value(json!({
+        "apiVersion": "backup.kurator.dev/v1alpha1", "kind": "BackupSchedule", "metadata": { "name": "proven" },
+        "spec": {
+            "schedule": "@every 20s", "retention": { "last": 1 }, "template": template,
+            "verification": { "schedule": "@every 10s" },
+        },
+    }))
+    .unwrap();
+    schedules.create(&PostParams::default(), &schedule).await.unwrap();
+    // While it is there: nothing of it runs, and the API server lets nobody run anything.
+    let namespaces = Api::<Namespace>::all(east.client().unwrap());
+    let ours = ListParams::default().labels(labels::SCRATCH);
+    let deployments = Api::<Deployment>::all(east.client().unwrap());
+    let aside = east
+        .wait_for_all(
+            &deployments,
+            &ListParams::default(),
+            "the restore aside",
+            |found| {
+                found
+                    .iter()
+                    .any(|it| it.namespace().unwrap().starts_with("verify-till-"))
+            },
+        )
+        .await
+        .unwrap();
+    let aside = aside
+        .into_iter()
+        .find(|it| it.namespace().unwrap().starts_with("verify-till-"))
+        .unwrap();
+    assert_eq!(aside.spec.replicas, Some(0));
+    let scratch = aside.namespace().unwrap();
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": { "name": "intruder" }, "spec": { "containers": [{ "name": "x", "image": "x" }] },
+    }))
+    .unwrap();
+    let refused = Api::<Pod>::namespaced(east.client().unwrap(), &scratch)
+        .create(&PostParams::default(), &pod)
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("exceeded quota"), "{refused}");
+
+    let verified = |found: Option<&BackupSchedule>| {
+        let status = found.and_then(|it| it.status.as_ref());
+        status.is_some_and(|it| {
+            it.conditions
+                .iter()
+                .any(|it| it.type_ == "Verified" && it.reason == "Verified")
+        })
+    };
+    let proven = match ground.hub().wait_for(&schedules, "proven", verified).await {
+        Ok(found) => found.unwrap(),
+        Err(error) => panic!("{error}: {:#?}", schedules.get_status("proven").await),
+    };
+    let verification = proven.status.unwrap().verification.unwrap();
+    let record = &verification.members[0];
+    // Deployment, DaemonSet, CronJob and two ConfigMaps, and the ServiceAccount of the namespace.
+    assert!(record.objects >= 6, "{record:?}");
+    assert_eq!(
+        (record.missing, record.result.as_str()),
+        (0, "Verified"),
+        "{record:?}"
+    );
+    println!("verified {} objects in {} s", record.objects, record.seconds);
+
+    schedules
+        .delete("proven", &DeleteParams::default())
+        .await
+        .unwrap();
+    let gone = |found: Option<&BackupSchedule>| found.is_none();
+    ground.hub().wait_for(&schedules, "proven", gone).await.unwrap();
+    assert!(
+        namespaces.list(&ours).await.unwrap().items.is_empty(),
+        "no scratch namespace is left"
+    );
+    let till = deployments.list(&ListParams::default()).await.unwrap();
+    let till = till.items.iter().find(|it| it.name_any() == "till").unwrap();
+    assert_eq!(till.spec.replicas, Some(3), "what was backed up is as it was");
     manager.end().await;
 }
 

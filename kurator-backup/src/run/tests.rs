@@ -589,10 +589,7 @@ fn a_hold_that_breaks_while_its_member_is_read_is_let_go_and_not_in_the_cut() {
     sim.finish();
     sim.assert_nobody_is_held();
     assert!(sim.entry("a").in_cut && !sim.entry("b").in_cut);
-    assert_eq!(
-        sim.status.unwrap().quiesce.unwrap().consistent,
-        Some(false)
-    );
+    assert_eq!(sim.status.unwrap().quiesce.unwrap().consistent, Some(false));
 }
 
 #[test]

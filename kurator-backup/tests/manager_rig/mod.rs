@@ -27,7 +27,7 @@ use kurator_core::{
     membership::{Member as Registration, StaticMembership},
     names::ClusterName,
 };
-use kurator_envtest::{Account, Fleet, Member, MemberSpec, Velero};
+use kurator_envtest::{Account, Fleet, FleetBuilder, Member, MemberSpec, Velero};
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -79,10 +79,16 @@ pub(crate) struct Ground {
 impl Ground {
     /// A hub and members of these names.
     pub(crate) async fn start(names: &[&'static str]) -> Self {
+        Self::of(names.iter().map(|name| (*name, member(name)))).await
+    }
+
+    /// A hub and these members.
+    pub(crate) async fn of(members: impl IntoIterator<Item = (&'static str, MemberSpec)>) -> Self {
         let hub = Fleet::builder()
             .patience(Duration::from_secs(300))
             .member(MemberSpec::new("hub"));
-        let fleet = names.iter().fold(hub, |fleet, name| fleet.member(member(name)));
+        let (names, members): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+        let fleet = members.into_iter().fold(hub, FleetBuilder::member);
         let fleet = fleet.start().await.unwrap();
         let hub = fleet.member("hub").unwrap();
         hub.install(&api::crds()).await.unwrap();
@@ -91,7 +97,7 @@ impl Ground {
         hub.apply(&std::fs::read_to_string(rules).unwrap()).await.unwrap();
         Self {
             account,
-            names: names.to_vec(),
+            names,
             fleet,
         }
     }
