@@ -7,11 +7,14 @@ use divan::{AllocProfiler, Bencher, black_box};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use kurator::backup::{
     api::{BackupPolicy, ExecutionPhase, RetentionPolicy},
-    recovery::{self, Objectives},
+    recovery::{self, Application, Objectives, ScopedRun},
     retention::{self, RunRecord},
     run::{Prepared, Run, RunId, Seen, SeenMembers, asks, begin, step},
 };
-use kurator::{backup::driver::memory::InMemoryBackups, core::names::ClusterName};
+use kurator::{
+    backup::driver::{BackupScope, memory::InMemoryBackups},
+    core::names::ClusterName,
+};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -55,6 +58,39 @@ fn aggregate(bencher: Bencher<'_, '_>, (clusters, count): (usize, usize)) {
     bencher.bench_local(|| {
         let runs = runs(&members, count);
         recovery::report(black_box(&members), black_box(&runs), &[], &objectives, now)
+    });
+}
+
+/// The same of 100 applications in 100 clusters each, half of them in half of the runs only.
+#[divan::bench(args = [(1000, 100)])]
+fn by_application(bencher: Bencher<'_, '_>, (clusters, count): (usize, usize)) {
+    let members = names(clusters);
+    let runs = runs(&members, count);
+    let now = start() + SignedDuration::from_hours(24 * 101);
+    let objectives = Objectives::default().with_recovery_point(SignedDuration::from_hours(30));
+    let (everything, mut part) = (BackupScope::default(), BackupScope::default());
+    part.included_namespaces = vec!["odd-*".to_owned()];
+    let scoped: Vec<ScopedRun<'_>> = runs
+        .iter()
+        .enumerate()
+        .map(|(index, run)| ScopedRun::new(run, if index % 2 == 0 { &everything } else { &part }))
+        .collect();
+    let applications: Vec<Application> = (0..100)
+        .map(|number| {
+            let kind = if number % 2 == 0 { "even" } else { "odd" };
+            let namespace = format!("{kind}-{number}");
+            let there = members.iter().cycle().skip(number * 10).take(100).cloned();
+            Application::new(namespace.clone(), [namespace], there)
+        })
+        .collect();
+    bencher.bench_local(|| {
+        recovery::by_application(
+            black_box(&applications),
+            black_box(&scoped),
+            &[],
+            &objectives,
+            now,
+        )
     });
 }
 

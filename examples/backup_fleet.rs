@@ -10,9 +10,12 @@ use jiff::{SignedDuration, tz::TimeZone};
 use kurator::{
     backup::{
         api::{BackupExecutionStatus, BackupPolicy, ClusterPhase, RetentionPolicy},
-        driver::memory::{Fault, InMemoryBackups},
+        driver::{
+            BackupScope,
+            memory::{Fault, InMemoryBackups},
+        },
         execute::{Executor, MemoryStore},
-        recovery::{self, Objectives},
+        recovery::{self, Application, Objectives, ScopedRun},
         retention::{self, RunRecord},
         run::{Prepared, Run, RunId, SeenMembers, begin},
     },
@@ -96,6 +99,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let objectives = Objectives::default().with_recovery_point(SignedDuration::from_hours(24));
     let now = fleet.now() + SignedDuration::from_hours(8);
     let report = recovery::report(&names, &records, &[], &objectives, now);
+    print!("{}", indented(&report.to_string()));
+
+    let everything = BackupScope::default();
+    let runs: Vec<ScopedRun<'_>> = records
+        .iter()
+        .map(|record| ScopedRun::new(record, &everything))
+        .collect();
+    let shop = Application::new("shop", ["shop"], names.iter().cloned());
+    let report = recovery::by_application(&[shop], &runs, &[], &objectives, now);
     print!("{}", indented(&report.to_string()));
     Ok(())
 }

@@ -27,6 +27,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod application;
+
+pub use self::application::{Application, ApplicationRecovery, ApplicationReport, ScopedRun, by_application};
+
 use std::{collections::BTreeMap, fmt};
 
 use jiff::{SignedDuration, Timestamp};
@@ -205,18 +209,35 @@ pub fn report(
     objectives: &Objectives,
     now: Timestamp,
 ) -> RecoveryReport {
-    let mut newest: BTreeMap<&ClusterName, &RunRecord> = BTreeMap::new();
-    let ended = || runs.iter().filter(|run| run.phase.has_ended());
-    for run in ended() {
-        for cluster in &run.complete {
-            let slot = newest.entry(cluster).or_insert(run);
-            if (run.started_at, &run.name) > (slot.started_at, &slot.name) {
-                *slot = run;
+    let (backups, last) = (Backups::of(runs), last_restores(restores));
+    report_on(members, &backups, &last, objectives, now)
+}
+
+/// The newest complete backup of each member, and when runs were.
+struct Backups<'a> {
+    newest: BTreeMap<&'a ClusterName, &'a RunRecord>,
+    times: Vec<Timestamp>,
+}
+
+impl<'a> Backups<'a> {
+    fn of(runs: impl IntoIterator<Item = &'a RunRecord>) -> Self {
+        let (mut newest, mut times) = (BTreeMap::new(), Vec::new());
+        for run in runs.into_iter().filter(|run| run.phase.has_ended()) {
+            times.push(run.started_at);
+            for cluster in &run.complete {
+                let slot: &mut &RunRecord = newest.entry(cluster).or_insert(run);
+                if (run.started_at, &run.name) > (slot.started_at, &slot.name) {
+                    *slot = run;
+                }
             }
         }
+        times.sort_unstable();
+        Self { newest, times }
     }
-    let mut times: Vec<Timestamp> = ended().map(|run| run.started_at).collect();
-    times.sort_unstable();
+}
+
+/// The last verified restore of each member.
+fn last_restores(restores: &[RestoreRecord]) -> BTreeMap<&ClusterName, &RestoreRecord> {
     let mut last: BTreeMap<&ClusterName, &RestoreRecord> = BTreeMap::new();
     for restore in restores {
         let slot = last.entry(&restore.cluster).or_insert(restore);
@@ -224,6 +245,16 @@ pub fn report(
             *slot = restore;
         }
     }
+    last
+}
+
+fn report_on<'c>(
+    members: impl IntoIterator<Item = &'c ClusterName>,
+    Backups { newest, times }: &Backups<'_>,
+    last: &BTreeMap<&ClusterName, &RestoreRecord>,
+    objectives: &Objectives,
+    now: Timestamp,
+) -> RecoveryReport {
     let member = |cluster: &ClusterName| {
         let run = newest.get(cluster);
         let point = run.map(|run| run.started_at);
@@ -246,7 +277,7 @@ pub fn report(
     };
     RecoveryReport {
         members: members
-            .iter()
+            .into_iter()
             .map(|cluster| (cluster.clone(), member(cluster)))
             .collect(),
     }
