@@ -55,7 +55,7 @@ impl Placed {
 pub struct Decision {
     /// Where it is to run, or why it stays as it is.
     pub outcome: Result<Placed, Unplaced>,
-    /// What became of each cluster, step by step; empty with [`Detail::Decision`].
+    /// What became of each cluster, step by step; empty with [`Detail::Decision`](super::Detail::Decision).
     pub reasons: Report<ClusterName, ClusterReason>,
 }
 
