@@ -15,8 +15,8 @@ use crate::propagate::{ObjectKey, PolicyKey, Template};
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     clusters: BTreeMap<ClusterName, Seen>,
-    unwell: BTreeMap<(PolicyKey, ClusterName, ObjectKey), Timestamp>,
-    pending: BTreeMap<(PolicyKey, ClusterName, ObjectKey), Timestamp>,
+    unwell: Since,
+    pending: Since,
     pub(super) last_eviction: Option<Timestamp>,
     disrupted: bool,
     /// When most clusters were ill last: it was more likely us, so those that still are ill count from then on.
@@ -89,13 +89,7 @@ impl Memory {
         is: bool,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let key = (policy.clone(), cluster.clone(), object.clone());
-        if is {
-            Some(*self.unwell.entry(key).or_insert(now))
-        } else {
-            self.unwell.remove(&key);
-            None
-        }
+        self.unwell.note(policy, cluster, object, is, now)
     }
 
     /// Since when a gang has been pending in a cluster; `None` if it is not.
@@ -107,25 +101,45 @@ impl Memory {
         is: bool,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let key = (policy.clone(), cluster.clone(), object.clone());
-        if is {
-            Some(*self.pending.entry(key).or_insert(now))
-        } else {
-            self.pending.remove(&key);
-            None
-        }
+        self.pending.note(policy, cluster, object, is, now)
     }
 
     /// Forgets the gangs of a policy that it does not have any more.
     pub(super) fn keep_gangs(&mut self, policy: &PolicyKey, templates: &[Template]) {
-        let objects: BTreeSet<&ObjectKey> = templates.iter().map(|template| &template.key).collect();
-        self.pending
-            .retain(|(of, _, object), _| of != policy || objects.contains(object));
+        let objects = templates.iter().map(|template| &template.key).collect();
+        self.pending.keep(policy, &objects);
     }
 
     /// Forgets what a policy does not have any more.
     pub(super) fn keep(&mut self, policy: &PolicyKey, objects: &BTreeSet<&ObjectKey>) {
-        self.unwell
+        self.unwell.keep(policy, objects);
+    }
+}
+
+/// Since when something has been so of the objects of policies in clusters.
+#[derive(Debug, Default)]
+struct Since(BTreeMap<(PolicyKey, ClusterName, ObjectKey), Timestamp>);
+
+impl Since {
+    fn note(
+        &mut self,
+        policy: &PolicyKey,
+        cluster: &ClusterName,
+        object: &ObjectKey,
+        is: bool,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let key = (policy.clone(), cluster.clone(), object.clone());
+        if is {
+            Some(*self.0.entry(key).or_insert(now))
+        } else {
+            self.0.remove(&key);
+            None
+        }
+    }
+
+    fn keep(&mut self, policy: &PolicyKey, objects: &BTreeSet<&ObjectKey>) {
+        self.0
             .retain(|(of, _, object), _| of != policy || objects.contains(object));
     }
 }
