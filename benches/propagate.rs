@@ -110,3 +110,35 @@ fn compute_the_status(bencher: Bencher<'_, '_>, clusters: usize) {
         )
     });
 }
+
+/// A policy that copies many small objects, as a controller plans it on each pass.
+#[divan::bench(args = [(100, 10), (1000, 10), (100, 1000)])]
+fn plan_many_copies(bencher: Bencher<'_, '_>, (objects, clusters): (usize, usize)) {
+    let object = |index: usize| {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": format!("settings-{index}"), "namespace": "default", "uid": format!("u-{index}") },
+            "data": { "text": "x".repeat(1024) },
+        })
+    };
+    let templates: Vec<Template> = (0..objects)
+        .map(|index| Template::of(&object(index), &BuiltinKinds).unwrap())
+        .collect();
+    let case = Case::new(clusters);
+    let placement = Placement::default();
+    bencher.bench_local(|| {
+        plan(black_box(&Request {
+            policy: &case.policy,
+            placement: &placement,
+            otherwise: &BTreeMap::new(),
+            suspension: None,
+            templates: &templates,
+            overrides: &[],
+            fleet: &case.fleet,
+            running: &BTreeMap::new(),
+            standing: &BTreeMap::new(),
+            now: Timestamp::UNIX_EPOCH,
+            interpreter: &BuiltinKinds,
+        }))
+    });
+}

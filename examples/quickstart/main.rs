@@ -70,7 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let cluster = fleet
             .get(name)
             .ok_or("the plan names a cluster that is not in the fleet")?;
-        let mut object = template.manifest.clone();
+        let mut object = serde_json::Value::clone(&template.manifest);
         BuiltinKinds.set_replicas(&template.key.kind, &mut object, *planned);
         let result = overrides.render(&object, cluster)?;
         for line in result.report.to_string().lines() {

@@ -364,6 +364,37 @@ async fn what_the_server_refuses_has_a_reason_each_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
+async fn a_custom_resource_with_a_field_that_its_schema_does_not_have_is_refused() {
+    let ground = Ground::new();
+    let spec = json!({"type": "object", "properties": {"size": {"type": "integer"}}});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "gadgets.example.dev"},
+        "spec": {
+            "group": "example.dev", "scope": "Namespaced",
+            "names": {"plural": "gadgets", "kind": "Gadget"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
+            }],
+        },
+    });
+    let definition = serde_json::from_value(definition).unwrap();
+    let member = fleet().member("member").unwrap();
+    member.install(&[definition]).await.unwrap();
+    let gadget = |field: &str| {
+        json!({
+            "apiVersion": "example.dev/v1", "kind": "Gadget",
+            "metadata": {"name": field, "namespace": ground.namespace}, "spec": {field: 2},
+        })
+    };
+    let report = ground.apply([gadget("size"), gadget("sice")]).await;
+    let mut found = outcomes(&report);
+    found.sort_unstable();
+    assert_eq!(found, [("sice", "Invalid"), ("size", "Created")]);
+}
+
+#[tokio::test]
 async fn a_used_up_quota_is_named() {
     let ground = Ground::new();
     ground.create_namespace().await;

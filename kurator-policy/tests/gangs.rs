@@ -390,7 +390,7 @@ fn templates_are_placed_by_what_their_pods_request_and_share_the_room_there_is()
 
 fn sent(planned: &propagate::Planned, cluster: &str, key: &ObjectKey) -> Value {
     match &planned.member(&cluster.parse().unwrap()).unwrap().objects[key].rendered {
-        Rendered::Manifest { manifest, .. } => manifest.clone(),
+        Rendered::Manifest { manifest, .. } => Value::clone(manifest),
         held => panic!("{held:?}"),
     }
 }

@@ -221,7 +221,7 @@ proptest! {
                 }
             }
             let templates: Vec<Template> = apps.iter().zip(APPS).map(|((version, replicas, _), name)| {
-                let mut manifest = template(name, Some(*replicas)).manifest;
+                let mut manifest = Value::clone(&template(name, Some(*replicas)).manifest);
                 manifest["spec"]["minReadySeconds"] = json!(version);
                 Template::of(&manifest, &BuiltinKinds).unwrap()
             }).collect();

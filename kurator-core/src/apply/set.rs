@@ -4,6 +4,8 @@ use kube::core::{DynamicObject, GroupVersionKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+#[cfg(feature = "client")]
+use super::server_side::DesiredText;
 use super::{ANNOTATION_OWNER_NAME, Owner};
 use crate::names::NamespacedName;
 
@@ -88,11 +90,21 @@ pub struct ObjectSet {
 }
 
 /// One object of a set, ready to be sent.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Desired {
     key: ObjectKey,
     kind: GroupVersionKind,
     body: Value,
+    /// Made when it is first sent, and the same for every member.
+    #[cfg(feature = "client")]
+    text: std::sync::OnceLock<DesiredText>,
+}
+
+impl PartialEq for Desired {
+    fn eq(&self, other: &Self) -> bool {
+        // The text follows from the body.
+        (&self.key, &self.kind, &self.body) == (&other.key, &other.kind, &other.body)
+    }
 }
 
 impl ObjectSet {
@@ -190,7 +202,13 @@ impl Desired {
             types.kind,
             NamespacedName::new(namespace, name),
         );
-        Ok(Self { key, kind, body })
+        Ok(Self {
+            key,
+            kind,
+            body,
+            #[cfg(feature = "client")]
+            text: std::sync::OnceLock::new(),
+        })
     }
 
     /// Which object.
@@ -206,6 +224,11 @@ impl Desired {
     /// The object as it is sent.
     pub fn body(&self) -> &Value {
         &self.body
+    }
+
+    #[cfg(feature = "client")]
+    pub(super) fn text(&self) -> &DesiredText {
+        self.text.get_or_init(|| DesiredText::of(&self.body))
     }
 }
 

@@ -58,18 +58,21 @@ fn states(
     let clusters: BTreeSet<&ClusterName> = standing.values().flat_map(|it| it.clusters.keys()).collect();
     let seen: BTreeMap<_, _> = clusters
         .into_iter()
-        .map(|cluster| (cluster, desks.open(cluster).observed(policy).objects))
+        .map(|cluster| (cluster, desks.open(cluster).observed(policy)))
+        .collect();
+    let written: BTreeMap<_, _> = previous
+        .into_iter()
+        .flat_map(|status| &status.placements)
+        .map(|it| (it.named(), it))
         .collect();
     let mut room = MAX_STATE_BYTES;
     for (object, standing) in standing {
-        let written = previous.into_iter().flat_map(|status| &status.placements);
-        let mut written = written;
-        let written = written.find(|it| it.is_of(object));
+        let written = written.get(&object.named());
         let here = standing.clusters.iter().filter(|(_, stand)| stand.told > 0);
         for (cluster, _) in here {
             let picked = seen
                 .get(cluster)
-                .and_then(|seen| seen.get(object)?.state.as_ref());
+                .and_then(|seen| seen.objects.get(object)?.state.as_ref());
             let labels = match picked {
                 Some(picked) => fit(object, cluster, picked, &mut notes),
                 None => written
@@ -258,7 +261,7 @@ fn give(
 
 /// A number of replicas is no other template.
 fn without_replicas(template: &Template, interpreter: &dyn ResourceInterpreter) -> String {
-    let mut manifest = template.manifest.clone();
+    let mut manifest = Value::clone(&template.manifest);
     if template.replicas.is_some() {
         interpreter.set_replicas(&template.key.kind, &mut manifest, 1);
     }
@@ -281,7 +284,7 @@ fn label(
         revision: fingerprint,
         ..
     } = &mut here.rendered
-        && let Some(Value::Object(metadata)) = manifest.get_mut("metadata")
+        && let Some(Value::Object(metadata)) = Arc::make_mut(manifest).get_mut("metadata")
         && let Value::Object(all) = metadata.entry("labels").or_insert_with(|| json!({}))
     {
         for (label, value) in labels {

@@ -95,7 +95,7 @@ impl Content {
             .iter()
             .filter_map(|object| Template::of(object, interpreter).ok())
             .map(|template| {
-                let mut manifest = template.manifest;
+                let mut manifest = Arc::unwrap_or_clone(template.manifest);
                 if template.replicas.is_some() {
                     interpreter.set_replicas(&template.key.kind, &mut manifest, 0);
                 }
@@ -141,7 +141,7 @@ impl Content {
 
 /// The manifest of a template with what else is known of it, so that reading it gives the same template.
 fn whole(template: &Template) -> Value {
-    let mut manifest = template.manifest.clone();
+    let mut manifest = Value::clone(&template.manifest);
     let metadata = manifest.get_mut("metadata").and_then(Value::as_object_mut);
     if let Some(metadata) = metadata {
         metadata.insert("uid".to_owned(), template.uid.clone().into());

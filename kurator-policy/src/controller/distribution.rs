@@ -247,7 +247,8 @@ impl Distribution {
             recorder: Recorder::new(self.hub.clone(), reporter),
             shared: SharedObjects::new(hub_id.clone(), triggers.clone()),
             hub_id,
-            templates: Templates::new(self.hub.clone(), triggers),
+            templates: Templates::new(self.hub.clone(), triggers.clone()),
+            triggers,
             policies: Arc::clone(&policies),
             overrides,
             fleet,
@@ -370,6 +371,7 @@ pub(super) struct Context {
     pub(super) policies: Arc<Policies>,
     pub(super) overrides: OverridePolicies,
     pub(super) templates: Templates,
+    pub(super) triggers: Triggers,
     pub(super) shared: SharedObjects,
     pub(super) fleet: Fleet,
     pub(super) facts: Arc<Facts>,
@@ -455,7 +457,8 @@ impl Policies {
                     object.metadata.deletion_timestamp.is_some(),
                 );
                 if claims.insert(key.clone(), claim) == Some(claim) {
-                    this.triggers.fire(&key);
+                    // Most often the status that we have written.
+                    this.triggers.tell(&key);
                 } else {
                     this.triggers.fire(&key);
                     this.fire(object.namespace().as_deref());

@@ -19,6 +19,8 @@ use super::promises::Settled;
 
 /// Changes that come close together are looked at together.
 const GATHER: Duration = Duration::from_millis(200);
+/// The same while everybody waits for the fleet to be known.
+const GATHER_FIRST: Duration = Duration::from_millis(20);
 /// How long a member may take to tell what it has before it is planned for without that.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -125,7 +127,8 @@ async fn follow(
             () = again.notified() => {}
             () = tokio::time::sleep(PATIENCE / 10), if waiting => {}
         }
-        tokio::time::sleep(GATHER).await;
+        let known = lock(&state).snapshot.is_some();
+        tokio::time::sleep(if known { GATHER } else { GATHER_FIRST }).await;
     }
 }
 

@@ -157,13 +157,19 @@ impl Promises {
         shown: &Shown<'_>,
         now: Instant,
     ) -> bool {
+        let before: BTreeMap<(&ClusterName, &ObjectKey), &Promise> = self
+            .open
+            .get(policy)
+            .into_iter()
+            .flatten()
+            .map(|promise| ((&promise.cluster, &promise.object), promise))
+            .collect();
         let mut promises = Vec::new();
         for template in templates.iter().filter(|template| template.replicas.is_some()) {
             let needs = interpreter.requirements(&template.key.kind, &template.manifest);
             let request = needs.map(|needs| needs.request).unwrap_or_default();
             for (cluster, member) in &planned.members {
-                let mut before = self.open.get(policy).into_iter().flatten();
-                let before = before.find(|it| it.cluster == *cluster && it.object == template.key);
+                let before = before.get(&(cluster, &template.key)).copied();
                 let replicas = match member.objects.get(&template.key).map(|object| &object.rendered) {
                     Some(Rendered::Manifest {
                         applied: Some(replicas),

@@ -32,8 +32,8 @@ use super::{
 use crate::{
     api::{ConflictResolution, DistributionPolicySpec, DistributionPolicyStatus},
     propagate::{
-        MemberPlan, Note, ObjectKey, ObjectKind, Observed, Planned, PolicyKey, Rendered, Template, claims,
-        held_status, status,
+        Claimant, MemberPlan, Note, ObjectKey, ObjectKind, Observed, Planned, PolicyKey, Rendered, Template,
+        claims, held_status, status,
     },
 };
 
@@ -55,6 +55,7 @@ impl Context {
             return Ok(("Gone", Action::await_change()));
         }
         let Some(fleet) = self.fleet.snapshot() else {
+            self.open_templates(&policy);
             return Ok(("Waiting", Action::await_change()));
         };
         let intent = if policy.deleting {
@@ -81,6 +82,14 @@ impl Context {
             }
         };
         Ok((done, Action::await_change()))
+    }
+
+    /// Begins to watch what the policy selects, so that it is there when the fleet is known.
+    fn open_templates(&self, policy: &Policy) {
+        let claimant = policy.claimant().ok().filter(|_| !policy.deleting);
+        for kind in claimant.iter().flat_map(Claimant::kinds) {
+            self.templates.list(&policy.key, kind);
+        }
     }
 
     /// The revisions of a policy that is rolled out in steps.
@@ -234,9 +243,9 @@ impl Context {
         decision: &Decision,
     ) -> Result<(), ControllerError> {
         let planned = &decision.planned;
-        if !policy.deleting && !policy.has_finalizer() {
-            // Nothing leaves the hub before it is certain to be withdrawn; the patch brings the policy back here.
-            return self.add_finalizer(policy).await;
+        // Nothing leaves the hub before it is certain to be withdrawn.
+        if !policy.deleting && !policy.has_finalizer() && !self.add_finalizer(policy).await? {
+            return Ok(());
         }
         let previous = self.previous(policy);
         let concerned: BTreeSet<ClusterName> = previous
@@ -251,7 +260,7 @@ impl Context {
         let mut unfinished = BTreeSet::new();
         let mut observed = Observed::default();
         for cluster in &concerned {
-            let mut seen = self.desks.open(cluster).observed(&policy.key);
+            let mut seen = Arc::unwrap_or_clone(self.desks.open(cluster).observed(&policy.key));
             let plan = planned.member(cluster);
             let left = self
                 .shared
@@ -427,7 +436,7 @@ impl Context {
                     applied,
                     revision,
                 } => {
-                    manifests.push(manifest);
+                    manifests.push(&**manifest);
                     let wanted = Wanted {
                         revision: revision.clone(),
                         replicas: *applied,
@@ -509,6 +518,7 @@ impl Context {
     /// Lets go of everything that is kept in memory of a policy.
     pub(super) fn forget(&self, policy: &PolicyKey) {
         self.templates.keep(policy, &BTreeSet::new());
+        self.triggers.forget(policy);
         self.shared
             .forget(&self.desks, policy, |object| self.everyone(object));
         for desk in self.desks.all() {

@@ -179,13 +179,14 @@ impl Context {
         }
     }
 
-    pub(super) async fn add_finalizer(&self, policy: &Policy) -> Result<(), ControllerError> {
+    /// Whether that could be done; if not, the next pass begins with what the policy is now.
+    pub(super) async fn add_finalizer(&self, policy: &Policy) -> Result<bool, ControllerError> {
         let mut finalizers = policy.finalizers.clone();
         finalizers.push(FINALIZER.to_owned());
         self.set_finalizers(policy, finalizers, "add the finalizer").await
     }
 
-    pub(super) async fn remove_finalizer(&self, policy: &Policy) -> Result<(), ControllerError> {
+    pub(super) async fn remove_finalizer(&self, policy: &Policy) -> Result<bool, ControllerError> {
         let finalizers = policy
             .finalizers
             .iter()
@@ -202,8 +203,10 @@ impl Context {
         policy: &Policy,
         finalizers: Vec<String>,
         action: &'static str,
-    ) -> Result<(), ControllerError> {
-        let Some(group) = group(policy) else { return Ok(()) };
+    ) -> Result<bool, ControllerError> {
+        let Some(group) = group(policy) else {
+            return Ok(false);
+        };
         let patch = json!({
             "metadata": { "resourceVersion": policy.resource_version, "finalizers": finalizers },
         });
@@ -216,9 +219,9 @@ impl Context {
             .patch(&policy.key.name.name, &params, &Patch::Merge(&patch))
             .await
         {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             // Seen too late, or gone: the watch brings what it is now, and with it the next pass.
-            Err(kube::Error::Api(answer)) if answer.code == 409 || answer.code == 404 => Ok(()),
+            Err(kube::Error::Api(answer)) if answer.code == 409 || answer.code == 404 => Ok(false),
             Err(source) => Err(hub(action, policy, source)),
         }
     }

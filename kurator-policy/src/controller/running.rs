@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kurator_core::{names::ClusterName, observe::Snapshot};
 
 use crate::{
-    api::{DistributionPolicyStatus, ObjectPlacement},
+    api::DistributionPolicyStatus,
     placement::Running,
     propagate::{ObjectKey, Template},
 };
@@ -24,15 +24,7 @@ pub(super) fn running(
     let written: BTreeMap<_, _> = previous
         .iter()
         .flat_map(|status| &status.placements)
-        .map(|placement| {
-            let ObjectPlacement {
-                api_version,
-                kind,
-                name,
-                ..
-            } = placement;
-            ((api_version.as_str(), kind.as_str(), name.as_str()), placement)
-        })
+        .map(|placement| (placement.named(), placement))
         .collect();
     let everywhere: Vec<_> = previous
         .iter()
@@ -42,11 +34,7 @@ pub(super) fn running(
     let mut running = BTreeMap::new();
     for template in templates {
         let key = &template.key;
-        let found = written.get(&(
-            key.kind.api_version.as_str(),
-            key.kind.kind.as_str(),
-            key.name.name.as_str(),
-        ));
+        let found = written.get(&key.named());
         let today = match (found, template.replicas) {
             (Some(placement), _) => {
                 let clusters = placement.clusters.iter().filter_map(|(cluster, replicas)| {

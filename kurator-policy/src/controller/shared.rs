@@ -14,6 +14,8 @@ use kurator_core::{
     apply::{ConflictResolution, ObjectSet, Owner},
     names::{ClusterName, bounded_name},
 };
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     ControllerError,
@@ -40,7 +42,7 @@ pub(super) struct Wish {
 #[derive(Debug, Default)]
 pub(super) struct Word {
     pub(super) wishes: BTreeMap<ObjectKey, BTreeMap<ClusterName, Wish>>,
-    pub(super) manifests: BTreeMap<(ObjectKey, ClusterName), (serde_json::Value, String)>,
+    pub(super) manifests: BTreeMap<(ObjectKey, ClusterName), (Arc<Value>, String)>,
     /// What may be in some cluster because of it.
     pub(super) tracked: BTreeSet<ObjectKey>,
     /// The clusters concerned.
@@ -68,7 +70,7 @@ struct Entry {
     /// Who waits for its end, or needs it.
     trackers: BTreeSet<PolicyKey>,
     /// Where it may be, and what it is to be there as far as that is known.
-    clusters: BTreeMap<ClusterName, Option<(serde_json::Value, String)>>,
+    clusters: BTreeMap<ClusterName, Option<(Arc<Value>, String)>>,
 }
 
 impl Entry {
@@ -104,7 +106,7 @@ impl SharedObjects {
             if let Some(object) = found.objects.get(key) {
                 seen.objects.insert(key.clone(), object.clone());
             }
-            seen.blocked = seen.blocked.take().or(found.blocked);
+            seen.blocked = seen.blocked.take().or_else(|| found.blocked.clone());
         }
         let state = self.lock();
         let spoken = state.spoken.contains(policy);
@@ -125,8 +127,8 @@ impl SharedObjects {
             if !found.is_clean() {
                 unfinished.insert(key.clone());
                 seen.complete = false;
-                seen.leaving.extend(found.leaving);
-                seen.blocked = seen.blocked.take().or(found.blocked);
+                seen.blocked = seen.blocked.take().or_else(|| found.blocked.clone());
+                seen.leaving.extend(found.leaving.clone());
             }
         }
         unfinished
@@ -256,7 +258,7 @@ impl SharedObjects {
         &self,
         policy: &PolicyKey,
         key: &ObjectKey,
-        wanted: Option<(&serde_json::Value, &String)>,
+        wanted: Option<(&Arc<Value>, &String)>,
         terms: &Wish,
     ) -> Result<Assignment, ControllerError> {
         let name = &key.name;
@@ -267,7 +269,7 @@ impl SharedObjects {
             policy: policy.clone(),
             source: Box::new(source),
         })?;
-        let object = wanted.map(|(manifest, _)| serde_json::from_value::<DynamicObject>(manifest.clone()));
+        let object = wanted.map(|(manifest, _)| DynamicObject::deserialize(&**manifest));
         let object = object.transpose().map_err(|source| ControllerError::Object {
             policy: policy.clone(),
             source,
@@ -325,7 +327,7 @@ impl Word {
                 false,
             ) = (rendered, wish.suspended)
             {
-                let manifest = (manifest.clone(), revision.clone());
+                let manifest = (Arc::clone(manifest), revision.clone());
                 self.manifests.insert((key.clone(), cluster.clone()), manifest);
             }
         }

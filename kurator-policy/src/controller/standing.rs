@@ -27,6 +27,11 @@ pub(super) fn standings(
         .flat_map(|status| &status.clusters)
         .filter_map(|entry| member(&entry.cluster))
         .collect();
+    let written: BTreeMap<_, _> = previous
+        .into_iter()
+        .flat_map(|status| &status.placements)
+        .map(|it| (it.named(), it))
+        .collect();
     let mut standings = BTreeMap::new();
     for template in templates {
         let key = &template.key;
@@ -36,9 +41,8 @@ pub(super) fn standings(
                 standing = standing.with(cluster.clone(), 0, Some(0));
             }
         } else {
-            let mut written = previous.into_iter().flat_map(|status| &status.placements);
             let mut told = BTreeMap::new();
-            if let Some(placement) = written.find(|placement| placement.is_of(key)) {
+            if let Some(placement) = written.get(&key.named()) {
                 // What was held back counts more than what was decided.
                 told.extend(placement.clusters.iter().chain(&placement.holding));
             }

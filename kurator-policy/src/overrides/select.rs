@@ -36,12 +36,15 @@ pub(super) struct Identity<'o> {
 
 impl<'o> Identity<'o> {
     pub(super) fn of(object: &'o Value, dialect: Dialect) -> Self {
-        let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+        // Field by field: a pointer is taken apart each time, and this is asked for every object in every cluster.
+        let metadata = object.get("metadata");
+        let named = |field: &str| metadata.and_then(|metadata| metadata.get(field)?.as_str());
+        let text = |field: &str| object.get(field).and_then(Value::as_str);
         Self {
-            api_version: text("/apiVersion").unwrap_or_default(),
-            kind: text("/kind").unwrap_or_default(),
-            namespace: text("/metadata/namespace").filter(|namespace| !namespace.is_empty()),
-            name: text("/metadata/name").unwrap_or_default(),
+            api_version: text("apiVersion").unwrap_or_default(),
+            kind: text("kind").unwrap_or_default(),
+            namespace: named("namespace").filter(|namespace| !namespace.is_empty()),
+            name: named("name").unwrap_or_default(),
             object,
             dialect,
             labels: OnceCell::new(),

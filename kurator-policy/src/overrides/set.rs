@@ -176,6 +176,19 @@ impl OverrideSet {
     /// [`OverrideError`] naming policy, rule and path: a policy that selects the object cannot be read, or one of
     /// its changes does not fit.
     pub fn render(&self, object: &Value, cluster: &ClusterView) -> Result<Rendered, OverrideError> {
+        let changed = self.change(object, cluster)?;
+        Ok(changed.unwrap_or_else(|| Rendered {
+            object: object.clone(),
+            report: OverrideReport::default(),
+        }))
+    }
+
+    /// The same; `None` if no rule concerns the object in this cluster, so that it is what it was.
+    pub(crate) fn change(
+        &self,
+        object: &Value,
+        cluster: &ClusterView,
+    ) -> Result<Option<Rendered>, OverrideError> {
         let identity = Identity::of(object, Dialect::Kurator);
         for (there, what) in [
             (object.is_object(), "another value"),
@@ -186,12 +199,26 @@ impl OverrideSet {
                 return Err(OverrideError::NotAnObject { what });
             }
         }
+        if self.policies.is_empty() {
+            return Ok(None);
+        }
         // Only Karmada has policies of the cluster scope.
         let cluster_wide = self.work(&[Identity::of(object, Dialect::Karmada)], Scope::Cluster, cluster)?;
-        let mut draft = Draft::new(object.clone());
-        if !cluster_wide.is_empty() {
+        let before = Identity::of(object, Dialect::Kurator);
+        let mut draft = if cluster_wide.is_empty() {
+            let unchanged = Identity::of(object, Dialect::Karmada);
+            if self
+                .work(&[before, unchanged], Scope::Namespace, cluster)?
+                .is_empty()
+            {
+                return Ok(None);
+            }
+            Draft::new(object.clone())
+        } else {
+            let mut draft = Draft::new(object.clone());
             draft.keep_claims();
-        }
+            draft
+        };
         apply(&mut draft, &identity, cluster, &cluster_wide)?;
         // What they made of the object is what Karmada's namespaced policies select by, labels included.
         let namespaced = {
@@ -205,10 +232,10 @@ impl OverrideSet {
             draft.keep_claims();
         }
         apply(&mut draft, &identity, cluster, &namespaced)?;
-        Ok(Rendered {
+        Ok(Some(Rendered {
             object: draft.root,
             report: draft.report,
-        })
+        }))
     }
 
     /// The rules that concern an object and a cluster, in the order of their application. The object is given as

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde_json::Value;
+
 use super::{ObjectKey, ResourceInterpreter, Template, revision};
 use crate::api::{ActivatedObjects, Activation, Placement, PlacementInUse};
 
@@ -68,7 +70,7 @@ pub fn activation_revision(template: &Template, interpreter: &dyn ResourceInterp
     if template.replicas.is_none() {
         return template.revision.clone();
     }
-    let mut manifest = template.manifest.clone();
+    let mut manifest = Value::clone(&template.manifest);
     interpreter.set_replicas(&template.key.kind, &mut manifest, 0);
     revision(&manifest)
 }

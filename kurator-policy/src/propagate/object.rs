@@ -53,6 +53,12 @@ impl From<&ObjectKind> for PlacedKind {
 }
 
 impl ObjectPlacement {
+    /// Which object of the policy's namespace it is about.
+    #[cfg(feature = "client")]
+    pub(crate) fn named(&self) -> (&str, &str, &str) {
+        (&self.api_version, &self.kind, &self.name)
+    }
+
     /// Whether it is about this object.
     #[must_use]
     pub fn is_of(&self, object: &ObjectKey) -> bool {
@@ -100,15 +106,22 @@ impl ObjectKey {
         }
     }
 
+    /// What a placement in a status says of it: all but the namespace, which is the policy's.
+    #[cfg(feature = "client")]
+    pub(crate) fn named(&self) -> (&str, &str, &str) {
+        (&self.kind.api_version, &self.kind.kind, &self.name.name)
+    }
+
     /// The key that a manifest states, if it has a kind and a name.
     #[must_use]
     pub fn of(object: &Value) -> Option<Self> {
-        let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+        let metadata = object.get("metadata")?;
+        let named = |field| metadata.get(field).and_then(Value::as_str);
         Some(Self::new(
-            text("/apiVersion")?,
-            text("/kind")?,
-            text("/metadata/namespace").unwrap_or_default(),
-            text("/metadata/name")?,
+            object.get("apiVersion")?.as_str()?,
+            object.get("kind")?.as_str()?,
+            named("namespace").unwrap_or_default(),
+            named("name")?,
         ))
     }
 }

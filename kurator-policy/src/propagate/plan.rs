@@ -15,7 +15,7 @@ use super::{
     Known, MemberReason, Note, ObjectKey, Otherwise, PolicyKey, ResourceInterpreter, Standing, Template,
     activation::holds_for,
     place::{Placer, today, unknown_clusters},
-    render::render,
+    render::Renderer,
     workload,
 };
 use crate::{
@@ -124,8 +124,8 @@ pub struct PlannedObject {
 pub enum Rendered {
     /// This manifest.
     Manifest {
-        /// The object as the member is to have it.
-        manifest: Value,
+        /// The object as the member is to have it; one for all members that are to have the same.
+        manifest: Arc<Value>,
         /// Replicas it asks for, after overrides.
         applied: Option<u32>,
         /// Fingerprint of the manifest.
@@ -268,6 +268,7 @@ pub fn plan(request: &Request<'_>) -> Planned {
             (Some(standing), Some(wanted)) if divided => standing.told(&decided, wanted),
             (Some(standing), _) => standing.copied(&decided),
         };
+        let mut renderer = Renderer::new(template, &overrides, request.interpreter);
         for (cluster, now) in told {
             let Some(view) = request.fleet.get(&cluster) else {
                 continue;
@@ -279,7 +280,7 @@ pub fn plan(request: &Request<'_>) -> Planned {
                 template.replicas.map(|_| now),
             );
             let part = parts.get(&cluster).map_or(&[][..], Vec::as_slice);
-            let (mut rendered, report) = render(template, now, part, view, &overrides, request.interpreter);
+            let (mut rendered, report) = renderer.render(now, part, view);
             if leaving && has_parts {
                 // What it was given of a total is not to be seen any more, and must not change.
                 rendered = Rendered::Held {

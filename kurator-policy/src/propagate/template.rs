@@ -1,6 +1,6 @@
 //! What a policy copies: an object of the hub without what belongs to the hub.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -33,8 +33,8 @@ pub struct Template {
     pub uid: String,
     /// When it was created on the hub, if its API server has said so.
     pub created: Option<Timestamp>,
-    /// What is copied.
-    pub manifest: Value,
+    /// What is copied. Shared with the plans that copy it as it is.
+    pub manifest: Arc<Value>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// How many replicas it asks for; `None` if its kind has none.
@@ -91,7 +91,7 @@ impl Template {
             key,
             uid,
             created,
-            manifest,
+            manifest: Arc::new(manifest),
             labels,
             replicas,
             revision,
@@ -220,7 +220,7 @@ mod tests {
     fn what_belongs_to_the_hub_stays_there() {
         let template = Template::of(&deployment(), &BuiltinKinds).unwrap();
         assert_eq!(
-            template.manifest,
+            *template.manifest,
             json!({
                 "apiVersion": "apps/v1",
                 "kind": "Deployment",

@@ -5,6 +5,7 @@ mod observe;
 mod prune;
 #[cfg(test)]
 mod tests;
+mod text;
 mod vacant;
 mod write;
 
@@ -31,6 +32,7 @@ use crate::{
     names::ClusterName,
 };
 
+pub(super) use self::text::DesiredText;
 pub use self::write::ANNOTATION_APPLIED_HASH;
 
 /// How many objects of one rank are written to one member at a time.

@@ -145,7 +145,7 @@ async fn an_absent_object_is_applied_as_our_manager_without_force() {
     let patch = &seen[3];
     assert_eq!(patch.content_type, "application/apply-patch+yaml");
     assert!(patch.query.contains("fieldManager=kurator"), "{}", patch.query);
-    assert!(patch.query.contains("fieldValidation=Strict"), "{}", patch.query);
+    assert!(patch.query.contains("fieldValidation=Ignore"), "{}", patch.query);
     assert!(!patch.query.contains("force=true"), "{}", patch.query);
     assert_eq!(patch.body["data"], json!({"a": "b"}));
     assert_eq!(patch.body["metadata"].get("uid"), None);

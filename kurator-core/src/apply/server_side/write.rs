@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::{
     Api, Resource,
@@ -6,9 +8,12 @@ use kube::{
     core::{ApiResource, Request, Status},
 };
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use super::{ApplyFailure, Desired, ObjectOutcome, Pass, fields::still_owned};
+use super::{
+    ApplyFailure, Desired, DesiredText, ObjectOutcome, Pass,
+    fields::still_owned,
+    text::{hash, with_hash},
+};
 use crate::apply::{
     ANNOTATION_OWNER_NAME, ConflictResolution, FieldConflict, LABEL_HUB, LABEL_OWNER, Owner, Refusal,
     differences, owner::label, retain, without,
@@ -51,8 +56,8 @@ struct Write<'a> {
     api: Api<DynamicObject>,
     /// Fields that a controller on the member may own.
     member_owned: &'a [String],
-    hash: String,
-    bytes: usize,
+    text: &'a DesiredText,
+    hash: Cow<'a, str>,
 }
 
 /// What must hold of an object for it to be written.
@@ -76,19 +81,19 @@ impl<'a> Write<'a> {
         resource: &'a ApiResource,
         api: Api<DynamicObject>,
     ) -> Result<Self, ApplyFailure> {
-        let plain = desired.body().to_string();
-        if plain.len() > MAX_REQUEST {
-            return Err(ApplyFailure::TooLarge { bytes: plain.len() });
+        let text = desired.text();
+        if text.bytes > MAX_REQUEST {
+            return Err(ApplyFailure::TooLarge { bytes: text.bytes });
         }
         let member_owned = pass.options.member_owned.get(desired.key());
         let member_owned = member_owned.map_or(&[][..], Vec::as_slice);
         let hash = if member_owned.is_empty() {
-            hex(&Sha256::digest(plain.as_bytes()))
+            Cow::Borrowed(text.hash.as_str())
         } else {
             // What is left to the member must not look like a change of what is wanted.
             let mut ours = desired.body().clone();
             without(&mut ours, member_owned);
-            hex(&Sha256::digest(ours.to_string().as_bytes()))
+            Cow::Owned(hash(&ours.to_string()))
         };
         Ok(Self {
             pass,
@@ -96,26 +101,30 @@ impl<'a> Write<'a> {
             resource,
             api,
             member_owned,
+            text,
             hash,
-            bytes: plain.len(),
         })
     }
 
     /// What is to be sent, given what is there.
-    fn body(&self, live: Option<&DynamicObject>) -> Value {
-        let mut body = self.desired.body().clone();
-        if let Some(annotations) = body
-            .pointer_mut("/metadata/annotations")
-            .and_then(Value::as_object_mut)
-        {
-            annotations.insert(ANNOTATION_APPLIED_HASH.to_owned(), self.hash.clone().into());
-        }
-        if let (Some(live), false) = (live, self.member_owned.is_empty())
+    fn body(&self, live: &DynamicObject) -> Value {
+        let mut body = with_hash(self.desired.body().clone(), &self.hash);
+        if !self.member_owned.is_empty()
             && let Ok(live) = serde_json::to_value(live)
         {
             retain(&mut body, Some(&live), self.member_owned, self.manager());
         }
         body
+    }
+
+    /// What is to be sent where nothing is.
+    fn whole(&self) -> Vec<u8> {
+        if self.member_owned.is_empty() {
+            self.text.hashed.clone()
+        } else {
+            let body = with_hash(self.desired.body().clone(), &self.hash);
+            body.to_string().into_bytes()
+        }
     }
 
     /// What an object that is there must still be when it is written by force: the same, and, where something is left
@@ -144,12 +153,12 @@ impl<'a> Write<'a> {
         if live.metadata.deletion_timestamp.is_some() {
             return Err(ApplyFailure::BeingDeleted);
         }
-        let body = self.body(Some(live));
+        let body = self.body(live);
         if self.is_settled(live, &body) {
             return Ok((ObjectOutcome::Unchanged, Some(live.clone())));
         }
         let force = self.overwrites();
-        let status = match self.apply(body.clone(), self.still(live, force), force).await? {
+        let status = match self.apply(text(&body, self.still(live, force)), force).await? {
             Answer::Created(object) | Answer::Patched(object) => return Ok(self.patched(live, object)),
             Answer::Refused(status) => status,
         };
@@ -164,7 +173,7 @@ impl<'a> Write<'a> {
         if !applied.is_empty() {
             return Ok((ObjectOutcome::Conflict { conflicts: applied }, Some(live.clone())));
         }
-        match self.apply(body, self.still(live, true), true).await? {
+        match self.apply(text(&body, self.still(live, true)), true).await? {
             Answer::Created(object) | Answer::Patched(object) => Ok(self.patched(live, object)),
             Answer::Refused(status) => Err(self.failure(&status)),
         }
@@ -183,7 +192,7 @@ impl<'a> Write<'a> {
                 Some(refusal) => Ok((ObjectOutcome::Refused { refusal }, Some(live))),
                 None if live.metadata.deletion_timestamp.is_some() => Err(ApplyFailure::BeingDeleted),
                 None => match self
-                    .apply(self.body(Some(&live)), self.still(&live, true), true)
+                    .apply(text(&self.body(&live), self.still(&live, true)), true)
                     .await?
                 {
                     Answer::Created(object) | Answer::Patched(object) if self.pass.options.dry_run => {
@@ -209,7 +218,7 @@ impl<'a> Write<'a> {
     }
 
     async fn create(&self, force: bool) -> Result<Written, ApplyFailure> {
-        let mut answer = self.apply(self.body(None), Still::default(), force).await?;
+        let mut answer = self.apply(self.whole(), force).await?;
         if self.pass.options.dry_run {
             return self.would_create(answer, self.overwrites());
         }
@@ -218,7 +227,7 @@ impl<'a> Write<'a> {
             && self.pass.options.create_namespaces
         {
             self.create_namespace().await?;
-            answer = self.apply(self.body(None), Still::default(), force).await?;
+            answer = self.apply(self.whole(), force).await?;
         }
         match answer {
             Answer::Created(object) => Ok((ObjectOutcome::Created, Some(object))),
@@ -291,26 +300,21 @@ impl<'a> Write<'a> {
     }
 
     /// Not `Api::patch`: the status code tells whether the object was created.
-    async fn apply(&self, mut body: Value, still: Still<'_>, force: bool) -> Result<Answer, ApplyFailure> {
+    async fn apply(&self, body: Vec<u8>, force: bool) -> Result<Answer, ApplyFailure> {
         let mut params = PatchParams::apply(self.manager());
         params.force = force;
         params.dry_run = self.pass.options.dry_run;
-        // A field the server does not know must not vanish silently.
-        params.field_validation = Some(kube::api::ValidationDirective::Strict);
-        // The object may have been replaced by another of the same name: then this is a conflict.
-        if let Some(uid) = still.uid {
-            body["metadata"]["uid"] = uid.into();
-        }
-        if let Some(version) = still.version {
-            body["metadata"]["resourceVersion"] = version.into();
-        }
+        // A field that the server does not know is an error of every apply. What stricter validation adds is a second
+        // reading of the body, for keys that are there twice, which ours cannot have.
+        params.field_validation = Some(kube::api::ValidationDirective::Ignore);
         let key = self.desired.key();
         let namespace = Some(key.object.namespace.as_str()).filter(|namespace| !namespace.is_empty());
         let request = Request::new(DynamicObject::url_path(self.resource, namespace))
-            .patch(&key.object.name, &params, &Patch::Apply(&body))
-            .map_err(|error| self.failure_of(&kube::Error::BuildRequest(error)))?;
+            .patch(&key.object.name, &params, &Patch::Apply(()))
+            .map_err(|error| self.failure_of(&kube::Error::BuildRequest(error)))?
+            .map(|_| Body::from(body));
         let answer = async {
-            let response = self.pass.client.send(request.map(Body::from)).await?;
+            let response = self.pass.client.send(request).await?;
             let status = response.status();
             let bytes = response.into_body().collect_bytes().await?;
             if status.is_success() {
@@ -347,7 +351,9 @@ impl<'a> Write<'a> {
         let unchanged = before.metadata.resource_version == after.metadata.resource_version;
         if unchanged && let Some(version) = after.metadata.resource_version.clone() {
             let key = (self.pass.cluster.clone(), self.desired.key().clone());
-            self.pass.settled().insert(key, (self.hash.clone(), version));
+            self.pass
+                .settled()
+                .insert(key, (self.hash.clone().into_owned(), version));
         }
         let outcome = if unchanged {
             ObjectOutcome::Unchanged
@@ -361,7 +367,7 @@ impl<'a> Write<'a> {
     fn is_settled(&self, live: &DynamicObject, body: &Value) -> bool {
         let annotations = live.metadata.annotations.as_ref();
         let hash = annotations.and_then(|annotations| annotations.get(ANNOTATION_APPLIED_HASH));
-        if hash != Some(&self.hash) {
+        if hash.map(String::as_str) != Some(&*self.hash) {
             return false;
         }
         let api_version = &self.resource.api_version;
@@ -370,7 +376,7 @@ impl<'a> Write<'a> {
         }
         let key = (self.pass.cluster.clone(), self.desired.key().clone());
         self.pass.settled().get(&key).is_some_and(|(hash, version)| {
-            *hash == self.hash && live.metadata.resource_version.as_ref() == Some(version)
+            **hash == *self.hash && live.metadata.resource_version.as_ref() == Some(version)
         })
     }
 
@@ -416,11 +422,15 @@ impl<'a> Write<'a> {
     }
 
     fn failure(&self, status: &Status) -> ApplyFailure {
-        self.with_kind(ApplyFailure::of_status(self.desired.key(), status, self.bytes))
+        self.with_kind(ApplyFailure::of_status(
+            self.desired.key(),
+            status,
+            self.text.bytes,
+        ))
     }
 
     fn failure_of(&self, error: &kube::Error) -> ApplyFailure {
-        self.with_kind(ApplyFailure::of_error(self.desired.key(), error, self.bytes))
+        self.with_kind(ApplyFailure::of_error(self.desired.key(), error, self.text.bytes))
     }
 
     fn with_kind(&self, failure: ApplyFailure) -> ApplyFailure {
@@ -479,6 +489,15 @@ fn entries(metadata: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
     metadata.managed_fields.iter().flatten()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// A body with what must hold of the object that is there: it may have been replaced by another of the same name, and
+/// then this is a conflict.
+fn text(body: &Value, still: Still<'_>) -> Vec<u8> {
+    let mut body = body.clone();
+    if let Some(uid) = still.uid {
+        body["metadata"]["uid"] = uid.into();
+    }
+    if let Some(version) = still.version {
+        body["metadata"]["resourceVersion"] = version.into();
+    }
+    body.to_string().into_bytes()
 }

@@ -79,7 +79,8 @@ impl Assignment {
 #[derive(Debug, Default)]
 pub(in super::super) struct Desk {
     inbox: Mutex<Inbox>,
-    observed: Mutex<BTreeMap<PolicyKey, MemberObserved>>,
+    /// Shared with whoever reads it: what a policy has in a member may be a thousand objects.
+    observed: Mutex<BTreeMap<PolicyKey, Arc<MemberObserved>>>,
     /// Why nothing can be done in the member, if so.
     trouble: Mutex<Option<Trouble>>,
     pub(super) wake: Notify,
@@ -108,7 +109,7 @@ impl Desk {
         drop(inbox);
         // What was certain of other work is not certain of this.
         if let Some(known) = lock(&self.observed).get_mut(policy) {
-            known.complete = false;
+            Arc::make_mut(known).complete = false;
         }
         self.wake.notify_one();
     }
@@ -156,11 +157,13 @@ impl Desk {
 
     /// What the worker has seen of a policy, nothing if it was never asked; why nothing can be done in the member
     /// holds for newcomers too.
-    pub(in super::super) fn observed(&self, policy: &PolicyKey) -> MemberObserved {
+    pub(in super::super) fn observed(&self, policy: &PolicyKey) -> Arc<MemberObserved> {
         let known = lock(&self.observed).get(policy).cloned();
-        known.unwrap_or_else(|| MemberObserved {
-            blocked: lock(&self.trouble).clone(),
-            ..MemberObserved::default()
+        known.unwrap_or_else(|| {
+            Arc::new(MemberObserved {
+                blocked: lock(&self.trouble).clone(),
+                ..MemberObserved::default()
+            })
         })
     }
 
@@ -211,13 +214,18 @@ impl Desk {
     /// Takes down how an object looks; tells whether that made a difference.
     pub(super) fn sight(&self, policy: &PolicyKey, sight: Sight) -> bool {
         let mut observed = lock(&self.observed);
-        let known = observed
-            .get_mut(policy)
-            .and_then(|known| known.objects.get_mut(&sight.key));
-        let Some(object) = known else { return false };
-        let before = object.clone();
-        sight.glance.tell(object);
-        *object != before
+        let Some(known) = observed.get_mut(policy) else {
+            return false;
+        };
+        let Some(mut object) = known.objects.get(&sight.key).cloned() else {
+            return false;
+        };
+        sight.glance.tell(&mut object);
+        let changed = known.objects.get(&sight.key) != Some(&object);
+        if changed {
+            Arc::make_mut(known).objects.insert(sight.key, object);
+        }
+        changed
     }
 
     /// Changes what is known of a policy; tells whether that made a difference.
@@ -227,8 +235,8 @@ impl Desk {
         }
         let mut observed = lock(&self.observed);
         let known = observed.entry(policy.clone()).or_default();
-        let before = known.clone();
-        change(known);
+        let before = Arc::clone(known);
+        change(Arc::make_mut(known));
         *known != before
     }
 }

@@ -83,7 +83,7 @@ async fn follow(members: Members, tools: Tools, desks: Arc<Mutex<BTreeMap<Cluste
                     match trouble(status) {
                         Some(trouble) if !now.contains_key(name) => {
                             for policy in desk.close(trouble) {
-                                tools.triggers.fire(&policy);
+                                tools.triggers.tell(&policy);
                             }
                         }
                         _ if was_failing && status.failure.is_none() => desk.look_again(),

@@ -366,7 +366,7 @@ impl Worker {
             return;
         }
         if self.desk.sight(&policy, sight) {
-            self.tools.triggers.fire(&policy);
+            self.tools.triggers.tell(&policy);
         }
     }
 
@@ -460,7 +460,7 @@ impl Worker {
     fn failed(&mut self, policy: &PolicyKey, trouble: Trouble) {
         tracing::debug!(cluster = %self.member.name(), %policy, reason = %trouble.reason, "{}", trouble.message);
         if self.desk.observe(policy, |known| known.blocked = Some(trouble)) {
-            self.tools.triggers.fire(policy);
+            self.tools.triggers.tell(policy);
         }
         self.put_off(policy, Duration::ZERO);
     }
@@ -497,7 +497,7 @@ impl Worker {
             known.complete &= current;
         });
         if changed {
-            self.tools.triggers.fire(policy);
+            self.tools.triggers.tell(policy);
         }
         for sight in self.held.remove(policy).unwrap_or_default().into_values() {
             self.compare(sight);

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Known, Note, ObjectKey, Planned, Request, Template, render::render};
+use super::super::{Known, Note, ObjectKey, Planned, Request, Template, render::Renderer};
 use super::plan::{Use, dependencies};
 use crate::overrides::OverrideSet;
 
@@ -74,6 +74,7 @@ pub fn attach(request: &Request<'_>, hub: &[Template], planned: &mut Planned) {
         .collect();
     let all: BTreeSet<&ObjectKey> = needed.members.values().flat_map(BTreeMap::keys).collect();
     let kept: BTreeSet<&ObjectKey> = all.iter().copied().take(MAX_DEPENDENCIES).collect();
+    let mut renderers: BTreeMap<&ObjectKey, Renderer<'_>> = BTreeMap::new();
     for (cluster, objects) in &needed.members {
         let (Some(view), Some(member)) = (request.fleet.get(cluster), planned.members.get_mut(cluster))
         else {
@@ -83,7 +84,10 @@ pub fn attach(request: &Request<'_>, hub: &[Template], planned: &mut Planned) {
             let Some(template) = sources.get(key) else {
                 continue;
             };
-            let (rendered, _) = render(template, None, &[], view, &overrides, request.interpreter);
+            let renderer = renderers
+                .entry(&template.key)
+                .or_insert_with(|| Renderer::new(template, &overrides, request.interpreter));
+            let (rendered, _) = renderer.render(None, &[], view);
             member.dependencies.insert(key.clone(), rendered);
         }
     }

@@ -60,7 +60,7 @@ pub fn check_dependencies(uses: &[Use<'_>], hub: &Known<'_>, planned: &Dependenc
     for cluster in clusters {
         let distributed = uses.iter().filter(|used| used.clusters.contains(cluster));
         let objects: Vec<(&ObjectKey, &serde_json::Value)> = distributed
-            .map(|used| (&used.template.key, &used.template.manifest))
+            .map(|used| (&used.template.key, &*used.template.manifest))
             .chain(
                 planned
                     .members

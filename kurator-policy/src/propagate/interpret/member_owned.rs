@@ -25,7 +25,7 @@ use super::ResourceInterpreter;
 /// ```
 #[must_use]
 pub fn hpa_targets<'t>(templates: impl IntoIterator<Item = &'t Template>) -> BTreeSet<ObjectKey> {
-    let manifests = templates.into_iter().map(|template| &template.manifest);
+    let manifests = templates.into_iter().map(|template| &*template.manifest);
     manifests.filter_map(scale_target).collect()
 }
 
