@@ -115,3 +115,19 @@ async fn a_policy_waits_for_a_member_that_does_not_answer_and_holds_up_no_other_
     fleet.policy_gone("storefront").await;
     fleet.replicas(DR, "other", 5).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_while_a_watch_is_broken_comes_back() {
+    let fleet = distributed().await;
+    let dr = fleet.member(DR);
+    dr.link().cut(Cut::Reset);
+    storefront::deployments(dr)
+        .delete("storefront", &DeleteParams::default())
+        .await
+        .unwrap();
+    // A server that begins anew does not know what happened before: watches begin with a list.
+    dr.kill(Part::ApiServer).unwrap();
+    dr.restart(Part::ApiServer).await.unwrap();
+    dr.link().heal();
+    fleet.replicas(DR, "storefront", 1).await;
+}

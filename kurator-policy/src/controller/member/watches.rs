@@ -34,8 +34,15 @@ pub(super) enum Seen {
         /// Which.
         key: ObjectKey,
     },
-    /// A watch that had broken has everything again.
-    Back,
+    /// The list that a watch begins with, and begins anew with when it has missed something, is complete.
+    Complete {
+        /// What was listed.
+        kind: ObjectKind,
+        /// Everything of this hub.
+        there: BTreeSet<ObjectKey>,
+        /// Whether the watch had broken.
+        back: bool,
+    },
 }
 
 /// What a glance at an object tells.
@@ -133,10 +140,14 @@ async fn watch(client: Client, kind: ObjectKind, tools: Tools, sender: Unbounded
         Some((owner, key))
     };
     let mut broken = false;
+    let mut listed = BTreeSet::new();
     let on_change = |change: Change<'_>| {
         let seen = match change {
             Change::Listed(object) | Change::Applied(object) => {
                 let Some((owner, key)) = sight(object) else { return };
+                if matches!(change, Change::Listed(_)) {
+                    listed.insert(key.clone());
+                }
                 let deleting = object.metadata.deletion_timestamp.is_some();
                 Seen::There(Box::new(Sight {
                     key,
@@ -151,11 +162,17 @@ async fn watch(client: Client, kind: ObjectKind, tools: Tools, sender: Unbounded
                 Seen::Gone { owner, key }
             }
             Change::Failed(_) => {
+                // A list that breaks off begins anew.
+                listed.clear();
                 broken = true;
                 return;
             }
-            Change::Synced if std::mem::take(&mut broken) => Seen::Back,
-            Change::Synced | Change::NotServed => return,
+            Change::Synced => Seen::Complete {
+                kind: kind.clone(),
+                there: std::mem::take(&mut listed),
+                back: std::mem::take(&mut broken),
+            },
+            Change::NotServed => return,
         };
         // A worker that is gone has aborted this task, or is about to.
         let _ = sender.send(seen);

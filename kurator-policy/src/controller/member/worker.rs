@@ -324,7 +324,18 @@ impl Worker {
 
     fn look_at(&mut self, seen: Seen) {
         match seen {
-            Seen::Back => self.try_again(),
+            Seen::Complete { kind, there, back } => {
+                // What went while the watch was broken is told by nobody.
+                let missing = |marks: &BTreeMap<ObjectKey, Mark>| {
+                    let mut marked = marks.keys().filter(|key| key.kind == kind);
+                    marked.any(|key| !there.contains(key))
+                };
+                let affected = self.marks.iter().filter(|(_, marks)| missing(marks));
+                self.dirty.extend(affected.map(|(policy, _)| policy.clone()));
+                if back {
+                    self.try_again();
+                }
+            }
             Seen::Gone { owner, key } => {
                 if let Some(policy) = self.policy_of(&owner) {
                     if let Some(held) = self.held.get_mut(&policy) {
