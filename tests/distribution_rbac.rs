@@ -11,11 +11,15 @@ use k8s_openapi::api::{
     rbac::v1::ClusterRole,
 };
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{DeleteParams, DynamicObject, PostParams},
     discovery::pinned_kind,
+    runtime::wait::await_condition,
 };
-use kurator::policy::api::{DistributionPolicy, OverridePolicy, apps};
+use kurator::policy::{
+    api::{DistributionPolicy, OverridePolicy, apps},
+    propagate::CLAIMED_BY,
+};
 use serde_json::{Value, json};
 use storefront::{DR, PROD, Storefront, condition, create, edit};
 
@@ -88,7 +92,7 @@ fn unused(granted: &[BTreeSet<Call>], called: &BTreeSet<Call>) -> Vec<Call> {
 }
 
 /// An object of each kind that the shipped rules have, and a policy for all of them, in a namespace of their own.
-async fn all_kinds(fleet: &Storefront) {
+async fn all_kinds(fleet: &Storefront) -> Vec<Api<DynamicObject>> {
     let namespaces: Api<Namespace> = Api::all(fleet.hub.clone());
     let _: Namespace = create(&namespaces, json!({ "metadata": { "name": "shop" } })).await;
     let pods = json!({
@@ -105,7 +109,7 @@ async fn all_kinds(fleet: &Storefront) {
         ("v1", "ConfigMap", json!({ "data": { "a": "b" } })),
         ("v1", "Service", json!({ "spec": { "ports": [{ "port": 80 }] } })),
     ];
-    let mut selectors = Vec::new();
+    let (mut selectors, mut apis) = (Vec::new(), Vec::new());
     for (api_version, kind, mut object) in kinds {
         object["apiVersion"] = json!(api_version);
         object["kind"] = json!(kind);
@@ -116,11 +120,13 @@ async fn all_kinds(fleet: &Storefront) {
         let (resource, _) = pinned_kind(&fleet.hub, &gvk).await.unwrap();
         let api: Api<DynamicObject> = Api::namespaced_with(fleet.hub.clone(), "shop", &resource);
         api.create(&PostParams::default(), &object).await.unwrap();
+        apis.push(api);
         selectors.push(json!({ "apiVersion": api_version, "kind": kind, "name": "shop" }));
     }
     let policies: Api<apps::DistributionPolicy> = Api::namespaced(fleet.hub.clone(), "shop");
     let policy = json!({ "metadata": { "name": "shop" }, "spec": { "resourceSelectors": selectors } });
     let _: apps::DistributionPolicy = create(&policies, policy).await;
+    apis
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +140,7 @@ async fn the_shipped_rules_are_enough_and_none_of_them_is_too_much() {
     fleet.policies().await;
     fleet.replicas(PROD, "storefront", 18).await;
     fleet.replicas(DR, "storefront", 1).await;
-    all_kinds(&fleet).await;
+    let templates = all_kinds(&fleet).await;
     fleet
         .status("storefront", "both in place", |it| {
             it.totals
@@ -177,6 +183,15 @@ async fn the_shipped_rules_are_enough_and_none_of_them_is_too_much() {
     };
     let hub = fleet.member("hub");
     hub.wait_for(&shop, "shop", in_place).await.unwrap();
+    for api in templates {
+        let is_marked =
+            |it: Option<&DynamicObject>| it.is_some_and(|it| it.annotations().contains_key(CLAIMED_BY));
+        let marked = await_condition(api, "shop", is_marked);
+        tokio::time::timeout(storefront::PATIENCE, marked)
+            .await
+            .unwrap()
+            .unwrap();
+    }
     shop.delete("shop", &DeleteParams::default()).await.unwrap();
     fleet.gone(PROD, "storefront").await;
     fleet.gone(DR, "storefront").await;

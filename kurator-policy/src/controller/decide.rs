@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     carried::Carried,
+    claimed::Mark,
     content::Content,
     distribution::Context,
     failover::{FailoverPass, Situation, fail_over},
@@ -62,6 +63,8 @@ pub(super) struct Decision {
     pub(super) activations: Vec<PlacementInUse>,
     /// The objects of other policies that are taken over once they change.
     pub(super) to_take_over: Vec<ActivatedObjects>,
+    /// What is to be written on objects about who has them.
+    pub(super) marks: Vec<Mark>,
     pub(super) gangs: GangPass,
     pub(super) carried: Carried,
     pub(super) wake_at: Option<Timestamp>,
@@ -231,6 +234,7 @@ impl Context {
             rollout,
             activations,
             to_take_over: Vec::new(),
+            marks: Vec::new(),
             gangs,
             carried,
             wake_at: [wake_at, steps, pending]

@@ -36,7 +36,7 @@
 //!
 //! # RBAC
 //! On the hub: get, list, watch and patch distribution policies and patch their status; list and watch override
-//! policies, the kinds that policies select and, with `propagateDeps`, the kinds these refer to (for a custom kind
+//! policies, the kinds that policies select (and to patch them, unless [`Settings::mark_claims`] is off) and, with `propagateDeps`, the kinds these refer to (for a custom kind
 //! CustomResourceDefinitions); for policies with a rollout create, get and delete Secrets in their namespaces; create and
 //! patch Events; get the namespace `kube-system`; and what
 //! the [`Membership`](kurator_core::membership::Membership) and the
@@ -47,6 +47,7 @@
 mod activation;
 mod aggregated;
 mod carried;
+mod claimed;
 mod content;
 mod decide;
 mod distribution;

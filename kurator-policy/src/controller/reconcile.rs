@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
+use jiff::Timestamp;
 use kube::{api::DynamicObject, runtime::controller::Action};
 use kurator_core::{
     apply::{self, ObjectSet, Owner},
@@ -19,6 +20,7 @@ use super::{
     ControllerError,
     activation::{self, not_taken_yet, takes_lazily},
     carried::write_down,
+    claimed::Marks,
     decide::{self, Decision, RolledOut},
     distribution::Context,
     member::{Assignment, Desk, Wanted},
@@ -33,7 +35,7 @@ use crate::{
     api::{ConflictResolution, DistributionPolicySpec, DistributionPolicyStatus},
     propagate::{
         Claimant, MemberPlan, Note, ObjectKey, ObjectKind, Observed, Planned, PolicyKey, Rendered, Template,
-        claims, held_status, status,
+        claims_held, held_status, status,
     },
 };
 
@@ -74,9 +76,12 @@ impl Context {
             }
             Intent::Plan(decision) => {
                 self.pursue(&policy, &fleet, &decision).await?;
-                if let Some(at) = decision.wake_at {
-                    let wait = at.duration_since(self.clock.now());
-                    return Ok(("Planned", Action::requeue(wait.try_into().unwrap_or_default())));
+                let marked = self.mark(&policy, &decision).await;
+                let until =
+                    |at: Timestamp| at.duration_since(self.clock.now()).try_into().unwrap_or_default();
+                let waits = decision.wake_at.map(until).into_iter().chain(marked);
+                if let Some(wait) = waits.min() {
+                    return Ok(("Planned", Action::requeue(wait)));
                 }
                 "Planned"
             }
@@ -126,13 +131,20 @@ impl Context {
         }
         let mut notes = Vec::new();
         let mut templates = Vec::new();
+        let mut marks = Marks::default();
         let mut waiting = false;
         for kind in &kinds {
             match self.templates.list(&policy.key, kind) {
                 Listed::NotYet => waiting = true,
                 Listed::NotServed => notes.push(Note::KindNotServed { kind: kind.clone() }),
                 Listed::Objects(objects) => {
-                    templates.extend(objects.iter().filter_map(|object| self.template(kind, object)));
+                    for object in &objects {
+                        let Some(template) = self.template(kind, object) else {
+                            continue;
+                        };
+                        marks.read(&template, object);
+                        templates.push(template);
+                    }
                 }
             }
         }
@@ -157,7 +169,8 @@ impl Context {
             .collect();
         templates.retain(|template| claimant.selects(template).is_some());
         let nothing_selected = templates.is_empty();
-        let mut claims = claims(&claimants, &templates);
+        let held = marks.held(others.iter().map(|other| &other.key));
+        let mut claims = claims_held(&claimants, &templates, &held);
         let mut awaited = Vec::new();
         templates.retain(|template| match claims.remove(&template.key) {
             Some(claim) if claim.awaited.as_ref() == Some(&policy.key) => {
@@ -200,6 +213,7 @@ impl Context {
         wish.referred = &referred;
         self.templates.keep(&policy.key, &kinds);
         let mut decision = self.decide(&wish);
+        decision.marks = marks.missing(&policy.key, &templates);
         decision.to_take_over = activation::to_take_over(
             policy,
             self.previous(policy).as_ref(),
@@ -293,6 +307,7 @@ impl Context {
         });
         if policy.deleting && clean {
             self.report_left_behind(policy, &status).await;
+            self.unmark(policy).await;
             self.remove_finalizer(policy).await?;
             self.forget(&policy.key);
             return Ok(());
@@ -519,6 +534,7 @@ impl Context {
     pub(super) fn forget(&self, policy: &PolicyKey) {
         self.templates.keep(policy, &BTreeSet::new());
         self.triggers.forget(policy);
+        self.mark_book.rest(policy);
         self.shared
             .forget(&self.desks, policy, |object| self.everyone(object));
         for desk in self.desks.all() {

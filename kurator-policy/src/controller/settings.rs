@@ -27,6 +27,11 @@ pub struct Settings {
     /// somebody else writes there is left alone. It needs the right to patch the status of what policies select:
     /// `deploy/rbac/distribution-status.yaml`. Default false.
     pub aggregate_status: bool,
+    /// Whether each object on the hub says which policy has it, in the annotation
+    /// [`CLAIMED_BY`](crate::propagate::CLAIMED_BY). Whoever has an object by that word keeps it, also where times of
+    /// creation tell nothing. It is written when the members have arrived, needs the right to patch what policies select,
+    /// and is left out, with a warning, for kinds where that is refused. Default true.
+    pub mark_claims: bool,
 }
 
 impl Default for Settings {
@@ -39,6 +44,7 @@ impl Default for Settings {
             eviction_pace: Duration::from_secs(2),
             disruption_percent: 55,
             aggregate_status: false,
+            mark_claims: true,
         }
     }
 }

@@ -160,7 +160,8 @@ pub struct Claim {
     pub awaited: Option<PolicyKey>,
 }
 
-/// The annotation on an object of the hub that says which policy has it; its value is [`PolicyKey::owner`].
+/// The annotation on an object of the hub that says which policy has it; its value is [`PolicyKey::owner`]. The controller
+/// writes it, unless its settings say otherwise, and it is not copied to members.
 pub const CLAIMED_BY: &str = "policy.kurator.dev/claimed-by";
 
 /// Decides for every template that is selected at all who it belongs to.

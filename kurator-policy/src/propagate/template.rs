@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{ObjectKey, ResourceInterpreter, interpret::strip_allocated};
+use super::{CLAIMED_BY, ObjectKey, ResourceInterpreter, interpret::strip_allocated};
 
 /// Annotations that describe the life of an object in one cluster.
-const LOCAL_ANNOTATIONS: [&str; 10] = [
+const LOCAL_ANNOTATIONS: [&str; 11] = [
+    CLAIMED_BY,
     "kubectl.kubernetes.io/last-applied-configuration",
     "deployment.kubernetes.io/revision",
     "deprecated.daemonset.template.generation",

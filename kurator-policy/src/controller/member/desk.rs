@@ -167,6 +167,22 @@ impl Desk {
         })
     }
 
+    /// Whether something is on its way to the member, and nothing is known to hold it up.
+    pub(in super::super) fn is_at_work(&self) -> bool {
+        let inbox = lock(&self.inbox);
+        if lock(&self.trouble).is_some() {
+            return false;
+        }
+        let observed = lock(&self.observed);
+        let mut work = inbox.assignments.iter().filter(|(_, work)| !work.suspended);
+        work.any(|(policy, _)| {
+            observed.get(policy).is_none_or(|seen| {
+                let stuck = seen.blocked.is_some() || seen.objects.values().any(|it| it.trouble.is_some());
+                !seen.complete && !stuck
+            })
+        })
+    }
+
     /// How far the member has come with what it was told of a policy; `None` while that cannot be told.
     pub(in super::super) fn phase(&self, policy: &PolicyKey) -> Option<RolloutPhase> {
         let assignment = self.assignment(policy)?;
