@@ -41,7 +41,7 @@ const PAYLOAD: usize = 1024;
 /// Writes under way to each member at a time.
 const CONCURRENCIES: [usize; 3] = [8, 16, 32];
 /// The least part of the raw rate that must be reached on a busy machine.
-const FLOOR: f64 = 0.4;
+const FLOOR: f64 = 0.5;
 const STEADY: Duration = Duration::from_secs(30);
 /// How long anything may take that is not measured.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -394,5 +394,5 @@ async fn a_changed_template_is_on_its_way_to_a_hundred_members_within_a_second()
          worst (load {})",
         load()
     );
-    assert!(median < Duration::from_secs(1), "{waits:?}");
+    assert!(worst < Duration::from_secs(1), "{waits:?}");
 }
