@@ -8,11 +8,13 @@ use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::{Api, ResourceExt, api::ListParams};
 use kurator::{
     fleet::api::AttachedCluster,
-    policy::api::{DistributionPolicy, DistributionPolicyStatus, OverridePolicy, RolloutOutcome},
+    policy::api::{
+        ClusterDistribution, DistributionPolicy, DistributionPolicyStatus, OverridePolicy, RolloutOutcome,
+    },
 };
 use kurator_envtest::{Controllers, MemberSpec, Nodes};
 use serde_json::{Value, json};
-use storefront::{Storefront, condition, create, deployments, edit};
+use storefront::{Storefront, condition, create, deployments, edit, entry};
 
 const CANARY: &str = "cluster-canary";
 const EAST: &str = "cluster-east";
@@ -211,4 +213,50 @@ async fn a_change_goes_in_stages_and_a_bad_one_goes_back_from_the_first() {
         kept.iter()
             .all(|secret| secret.owner_references().iter().all(|owner| owner.name == "web"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_stands_still_while_only_differences_are_reported_and_goes_on_from_there() {
+    let mut fleet = three_members().await;
+    fleet.template(2).await;
+    change(&fleet, version("1")).await;
+    let _: DistributionPolicy = create(&fleet.policy_api(), policy()).await;
+    let first = revision(&stands(&fleet, "RolloutAwaitingApproval", "").await);
+    approve(&fleet, &first).await;
+    stands(&fleet, "RolloutCompleted", "").await;
+    change(&fleet, version("2")).await;
+    let second = revision(&stands(&fleet, "RolloutAwaitingApproval", &first).await);
+    let midway = ["2", "1", "1"].map(|version| Some(version.to_owned()));
+    assert_eq!(versions(&fleet).await, midway);
+
+    // All that is missing is told at once, and no step is done, by a successor neither.
+    let strategy = |strategy: Value| json!({ "spec": { "applyStrategy": strategy } });
+    edit(&fleet.policy_api(), "web", strategy(json!("ReportDiff"))).await;
+    let told = |it: &DistributionPolicyStatus| {
+        let cause = |cluster| {
+            entry(it, cluster)
+                .and_then(|it| it.objects.first())
+                .map(|it| &*it.reason)
+        };
+        [CANARY, EAST, WEST].map(cause) == [None, Some("WouldUpdate"), Some("WouldUpdate")]
+    };
+    let status = fleet.status("web", "what would change", told).await;
+    assert_eq!(revision(&status), second);
+    approve(&fleet, &second).await;
+    fleet.crash().await;
+    change(&fleet, json!({ "replicas": 3 })).await;
+    fleet.run();
+    let three = |it: &DistributionPolicyStatus| {
+        let fields = |it: &ClusterDistribution| it.objects.iter().any(|it| it.fields == [".spec.replicas"]);
+        entry(it, CANARY).is_some_and(fields)
+    };
+    let status = fleet.status("web", "the number of replicas differs", three).await;
+    assert_eq!(revision(&status), second);
+    assert_eq!(versions(&fleet).await, midway);
+
+    // It goes on where it was, by the approval that was given meanwhile.
+    edit(&fleet.policy_api(), "web", strategy(Value::Null)).await;
+    let status = stands(&fleet, "RolloutCompleted", &first).await;
+    assert_eq!(revision(&status), second);
+    assert_eq!(versions(&fleet).await, all("2"));
 }
