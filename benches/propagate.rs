@@ -9,7 +9,11 @@ use kurator::{
     core::observe::{ClusterView, Snapshot},
     policy::{
         api::{OverridePolicy, Placement},
-        propagate::{BuiltinKinds, Observed, PolicyKey, Request, Template, plan, status},
+        placement::Running,
+        propagate::{
+            BuiltinKinds, MemberObserved, ObjectKey, ObjectObserved, Observed, Otherwise, PolicyKey, Request,
+            Standing, Template, plan, status,
+        },
     },
 };
 use serde_json::json;
@@ -111,9 +115,7 @@ fn compute_the_status(bencher: Bencher<'_, '_>, clusters: usize) {
     });
 }
 
-/// A policy that copies many small objects, as a controller plans it on each pass.
-#[divan::bench(args = [(100, 10), (1000, 10), (100, 1000)])]
-fn plan_many_copies(bencher: Bencher<'_, '_>, (objects, clusters): (usize, usize)) {
+fn config_maps(count: usize) -> Vec<Template> {
     let object = |index: usize| {
         json!({
             "apiVersion": "v1", "kind": "ConfigMap",
@@ -121,24 +123,70 @@ fn plan_many_copies(bencher: Bencher<'_, '_>, (objects, clusters): (usize, usize
             "data": { "text": "x".repeat(1024) },
         })
     };
-    let templates: Vec<Template> = (0..objects)
-        .map(|index| Template::of(&object(index), &BuiltinKinds).unwrap())
-        .collect();
-    let case = Case::new(clusters);
-    let placement = Placement::default();
+    let template = |index| Template::of(&object(index), &BuiltinKinds).unwrap();
+    (0..count).map(template).collect()
+}
+
+fn copies<'a>(
+    case: &'a Case,
+    placement: &'a Placement,
+    templates: &'a [Template],
+    empty: &'a Empty,
+) -> Request<'a> {
+    Request {
+        policy: &case.policy,
+        placement,
+        otherwise: &empty.0,
+        suspension: None,
+        templates,
+        overrides: &[],
+        fleet: &case.fleet,
+        running: &empty.1,
+        standing: &empty.2,
+        now: Timestamp::UNIX_EPOCH,
+        interpreter: &BuiltinKinds,
+    }
+}
+
+type Empty = (
+    Otherwise,
+    BTreeMap<ObjectKey, Running>,
+    BTreeMap<ObjectKey, Standing>,
+);
+
+/// A policy that copies many small objects, as a controller plans it on each pass.
+#[divan::bench(args = [(100, 10), (1000, 10), (100, 1000)])]
+fn plan_many_copies(bencher: Bencher<'_, '_>, (objects, clusters): (usize, usize)) {
+    let (case, placement, templates) = (Case::new(clusters), Placement::default(), config_maps(objects));
+    let empty = Empty::default();
+    bencher.bench_local(|| plan(black_box(&copies(&case, &placement, &templates, &empty))));
+}
+
+/// Its status while everything is in place, and one member has changed.
+#[divan::bench(args = [(100, 10), (1000, 10), (100, 1000)])]
+fn compute_the_status_of_many_copies(bencher: Bencher<'_, '_>, (objects, clusters): (usize, usize)) {
+    let (case, placement, templates) = (Case::new(clusters), Placement::default(), config_maps(objects));
+    let empty = Empty::default();
+    let planned = plan(&copies(&case, &placement, &templates, &empty));
+    let mut observed = Observed::default();
+    for (cluster, member) in &planned.members {
+        let mut seen = MemberObserved::default();
+        seen.complete = true;
+        for (key, object) in &member.objects {
+            let mut known = ObjectObserved::default();
+            known.revision = object.rendered.revision().map(str::to_owned);
+            seen.objects.insert(key.clone(), known);
+        }
+        observed.members.insert(cluster.clone(), seen);
+    }
+    let before = status(Some(1), &planned, &observed, None, Timestamp::UNIX_EPOCH);
     bencher.bench_local(|| {
-        plan(black_box(&Request {
-            policy: &case.policy,
-            placement: &placement,
-            otherwise: &BTreeMap::new(),
-            suspension: None,
-            templates: &templates,
-            overrides: &[],
-            fleet: &case.fleet,
-            running: &BTreeMap::new(),
-            standing: &BTreeMap::new(),
-            now: Timestamp::UNIX_EPOCH,
-            interpreter: &BuiltinKinds,
-        }))
+        status(
+            Some(1),
+            black_box(&planned),
+            &observed,
+            Some(&before),
+            Timestamp::UNIX_EPOCH,
+        )
     });
 }
