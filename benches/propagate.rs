@@ -11,8 +11,8 @@ use kurator::{
         api::{OverridePolicy, Placement},
         placement::Running,
         propagate::{
-            BuiltinKinds, MemberObserved, ObjectKey, ObjectObserved, Observed, Otherwise, PolicyKey, Request,
-            Standing, Template, plan, status,
+            BuiltinKinds, MemberObserved, ObjectKey, ObjectObserved, Observed, Otherwise, Planned, PolicyKey,
+            Request, Standing, Template, plan, status,
         },
     },
 };
@@ -28,6 +28,9 @@ struct Case {
     templates: Vec<Template>,
     overrides: Vec<OverridePolicy>,
     fleet: Snapshot,
+    otherwise: Otherwise,
+    running: BTreeMap<ObjectKey, Running>,
+    standing: BTreeMap<ObjectKey, Standing>,
 }
 
 impl Case {
@@ -61,113 +64,85 @@ impl Case {
             templates: vec![Template::of(&object, &BuiltinKinds).unwrap()],
             overrides: vec![serde_json::from_value(pin).unwrap()],
             fleet: names.iter().fold(Snapshot::new(Timestamp::UNIX_EPOCH), view),
+            otherwise: BTreeMap::new(),
+            running: BTreeMap::new(),
+            standing: BTreeMap::new(),
+        }
+    }
+
+    /// A policy that copies many small objects to every cluster.
+    fn of_copies(objects: usize, clusters: usize) -> Self {
+        let object = |index: usize| {
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": { "name": format!("settings-{index}"), "namespace": "default", "uid": format!("u-{index}") },
+                "data": { "text": "x".repeat(1024) },
+            })
+        };
+        let template = |index| Template::of(&object(index), &BuiltinKinds).unwrap();
+        Self {
+            placement: Placement::default(),
+            templates: (0..objects).map(template).collect(),
+            overrides: Vec::new(),
+            ..Self::new(clusters)
+        }
+    }
+
+    fn request(&self) -> Request<'_> {
+        Request {
+            policy: &self.policy,
+            placement: &self.placement,
+            otherwise: &self.otherwise,
+            suspension: None,
+            templates: &self.templates,
+            overrides: &self.overrides,
+            fleet: &self.fleet,
+            running: &self.running,
+            standing: &self.standing,
+            now: Timestamp::UNIX_EPOCH,
+            interpreter: &BuiltinKinds,
         }
     }
 }
 
-#[divan::bench(args = [10, 100, 1000])]
-fn plan_one_deployment(bencher: Bencher<'_, '_>, clusters: usize) {
-    let case = Case::new(clusters);
-    let running = BTreeMap::new();
-    bencher.bench_local(|| {
-        plan(black_box(&Request {
-            policy: &case.policy,
-            placement: &case.placement,
-            otherwise: &BTreeMap::new(),
-            suspension: None,
-            templates: &case.templates,
-            overrides: &case.overrides,
-            fleet: &case.fleet,
-            running: &running,
-            standing: &BTreeMap::new(),
-            now: Timestamp::UNIX_EPOCH,
-            interpreter: &BuiltinKinds,
-        }))
-    });
-}
-
-#[divan::bench(args = [10, 100, 1000])]
-fn compute_the_status(bencher: Bencher<'_, '_>, clusters: usize) {
-    let case = Case::new(clusters);
-    let planned = plan(&Request {
-        policy: &case.policy,
-        placement: &case.placement,
-        otherwise: &BTreeMap::new(),
-        suspension: None,
-        templates: &case.templates,
-        overrides: &case.overrides,
-        fleet: &case.fleet,
-        running: &BTreeMap::new(),
-        standing: &BTreeMap::new(),
-        now: Timestamp::UNIX_EPOCH,
-        interpreter: &BuiltinKinds,
-    });
-    let observed = Observed::default();
-    let before = status(Some(1), &planned, &observed, None, Timestamp::UNIX_EPOCH);
+/// Computes the status once more while nothing has changed.
+fn bench_status(bencher: Bencher<'_, '_>, planned: &Planned, observed: &Observed) {
+    let before = status(Some(1), planned, observed, None, Timestamp::UNIX_EPOCH);
     bencher.bench_local(|| {
         status(
             Some(1),
-            black_box(&planned),
-            &observed,
+            black_box(planned),
+            observed,
             Some(&before),
             Timestamp::UNIX_EPOCH,
         )
     });
 }
 
-fn config_maps(count: usize) -> Vec<Template> {
-    let object = |index: usize| {
-        json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": { "name": format!("settings-{index}"), "namespace": "default", "uid": format!("u-{index}") },
-            "data": { "text": "x".repeat(1024) },
-        })
-    };
-    let template = |index| Template::of(&object(index), &BuiltinKinds).unwrap();
-    (0..count).map(template).collect()
+#[divan::bench(args = [10, 100, 1000])]
+fn plan_one_deployment(bencher: Bencher<'_, '_>, clusters: usize) {
+    let case = Case::new(clusters);
+    bencher.bench_local(|| plan(black_box(&case.request())));
 }
 
-fn copies<'a>(
-    case: &'a Case,
-    placement: &'a Placement,
-    templates: &'a [Template],
-    empty: &'a Empty,
-) -> Request<'a> {
-    Request {
-        policy: &case.policy,
-        placement,
-        otherwise: &empty.0,
-        suspension: None,
-        templates,
-        overrides: &[],
-        fleet: &case.fleet,
-        running: &empty.1,
-        standing: &empty.2,
-        now: Timestamp::UNIX_EPOCH,
-        interpreter: &BuiltinKinds,
-    }
+#[divan::bench(args = [10, 100, 1000])]
+fn compute_the_status(bencher: Bencher<'_, '_>, clusters: usize) {
+    let case = Case::new(clusters);
+    bench_status(bencher, &plan(&case.request()), &Observed::default());
 }
 
-type Empty = (
-    Otherwise,
-    BTreeMap<ObjectKey, Running>,
-    BTreeMap<ObjectKey, Standing>,
-);
-
-/// A policy that copies many small objects, as a controller plans it on each pass.
+/// As a controller plans it on each pass.
 #[divan::bench(args = [(100, 10), (1000, 10), (100, 1000)])]
 fn plan_many_copies(bencher: Bencher<'_, '_>, (objects, clusters): (usize, usize)) {
-    let (case, placement, templates) = (Case::new(clusters), Placement::default(), config_maps(objects));
-    let empty = Empty::default();
-    bencher.bench_local(|| plan(black_box(&copies(&case, &placement, &templates, &empty))));
+    let case = Case::of_copies(objects, clusters);
+    bencher.bench_local(|| plan(black_box(&case.request())));
 }
 
-/// Its status while everything is in place, and one member has changed.
+/// While everything is in place.
 #[divan::bench(args = [(100, 10), (1000, 10), (100, 1000)])]
 fn compute_the_status_of_many_copies(bencher: Bencher<'_, '_>, (objects, clusters): (usize, usize)) {
-    let (case, placement, templates) = (Case::new(clusters), Placement::default(), config_maps(objects));
-    let empty = Empty::default();
-    let planned = plan(&copies(&case, &placement, &templates, &empty));
+    let case = Case::of_copies(objects, clusters);
+    let planned = plan(&case.request());
     let mut observed = Observed::default();
     for (cluster, member) in &planned.members {
         let mut seen = MemberObserved::default();
@@ -179,14 +154,5 @@ fn compute_the_status_of_many_copies(bencher: Bencher<'_, '_>, (objects, cluster
         }
         observed.members.insert(cluster.clone(), seen);
     }
-    let before = status(Some(1), &planned, &observed, None, Timestamp::UNIX_EPOCH);
-    bencher.bench_local(|| {
-        status(
-            Some(1),
-            black_box(&planned),
-            &observed,
-            Some(&before),
-            Timestamp::UNIX_EPOCH,
-        )
-    });
+    bench_status(bencher, &planned, &observed);
 }
