@@ -8,7 +8,7 @@ use std::{
 use kurator_core::names::ClusterName;
 use serde_json::{Value, json};
 
-use super::{decide::Wish, distribution::Context, member::Desks};
+use super::{decide::Wish, distribution::Context, member::Desks, running::written};
 use crate::{
     api::{CarryPhase, DistributionPolicyStatus, FailedOver},
     failover::{CarryRequest, LeftCluster, PickedState, StateRules, carry},
@@ -60,11 +60,7 @@ fn states(
         .into_iter()
         .map(|cluster| (cluster, desks.open(cluster).observed(policy)))
         .collect();
-    let written: BTreeMap<_, _> = previous
-        .into_iter()
-        .flat_map(|status| &status.placements)
-        .map(|it| (it.named(), it))
-        .collect();
+    let written = written(previous);
     let mut room = MAX_STATE_BYTES;
     for (object, standing) in standing {
         let written = written.get(&object.named());

@@ -36,8 +36,8 @@
 //!
 //! # RBAC
 //! On the hub: get, list, watch and patch distribution policies and patch their status; list and watch override
-//! policies, the kinds that policies select (and to patch them, unless [`Settings::mark_claims`] is off) and, with `propagateDeps`, the kinds these refer to (for a custom kind
-//! CustomResourceDefinitions); for policies with a rollout create, get and delete Secrets in their namespaces; create and
+//! policies, the kinds that policies select (and to patch them, unless [`Settings::mark_claims`] is off) and, with
+//! `propagateDeps`, the kinds these refer to (for a custom kind CustomResourceDefinitions); for policies with a rollout create, get and delete Secrets in their namespaces; create and
 //! patch Events; get the namespace `kube-system`; and what
 //! the [`Membership`](kurator_core::membership::Membership) and the
 //! [`ClusterConnector`](kurator_core::connect::ClusterConnector) need. On members: get, list, watch,

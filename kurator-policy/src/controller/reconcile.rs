@@ -138,13 +138,11 @@ impl Context {
                 Listed::NotYet => waiting = true,
                 Listed::NotServed => notes.push(Note::KindNotServed { kind: kind.clone() }),
                 Listed::Objects(objects) => {
-                    for object in &objects {
-                        let Some(template) = self.template(kind, object) else {
-                            continue;
-                        };
+                    templates.extend(objects.iter().filter_map(|object| {
+                        let template = self.template(kind, object)?;
                         marks.read(&template, object);
-                        templates.push(template);
-                    }
+                        Some(template)
+                    }));
                 }
             }
         }

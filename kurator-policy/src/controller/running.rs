@@ -5,10 +5,20 @@ use std::collections::BTreeMap;
 use kurator_core::{names::ClusterName, observe::Snapshot};
 
 use crate::{
-    api::DistributionPolicyStatus,
+    api::{DistributionPolicyStatus, ObjectPlacement},
     placement::Running,
     propagate::{ObjectKey, Template},
 };
+
+/// What was written down of where the objects are, by what [`ObjectPlacement::named`] says of them.
+pub(super) fn written(
+    previous: Option<&DistributionPolicyStatus>,
+) -> BTreeMap<(&str, &str, &str), &ObjectPlacement> {
+    let placements = previous.into_iter().flat_map(|status| &status.placements);
+    placements
+        .map(|placement| (placement.named(), placement))
+        .collect()
+}
 
 /// Where the objects run: as it was last decided, which the status on the hub says whether or not a member can be
 /// asked. What has no replicas is wherever the policy has something.
@@ -21,11 +31,7 @@ pub(super) fn running(
         let name = name.parse::<ClusterName>().ok()?;
         fleet.get(&name).map(|_| name.to_string())
     };
-    let written: BTreeMap<_, _> = previous
-        .iter()
-        .flat_map(|status| &status.placements)
-        .map(|placement| (placement.named(), placement))
-        .collect();
+    let written = written(previous);
     let everywhere: Vec<_> = previous
         .iter()
         .flat_map(|status| &status.clusters)

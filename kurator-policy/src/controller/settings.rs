@@ -29,7 +29,8 @@ pub struct Settings {
     pub aggregate_status: bool,
     /// Whether each object on the hub says which policy has it, in the annotation
     /// [`CLAIMED_BY`](crate::propagate::CLAIMED_BY). Whoever has an object by that word keeps it, also where times of
-    /// creation tell nothing. It is written when the members have arrived, needs the right to patch what policies select,
+    /// creation tell nothing. It is written when the members are at rest, or after
+    /// a minute, needs the right to patch what policies select,
     /// and is left out, with a warning, for kinds where that is refused. Default true.
     pub mark_claims: bool,
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use kurator_core::{names::ClusterName, observe::Snapshot};
 
-use super::member::{Desk, Desks};
+use super::{
+    member::{Desk, Desks},
+    running::written,
+};
 use crate::{
     api::DistributionPolicyStatus,
     propagate::{ObjectKey, PolicyKey, Standing, Template},
@@ -27,11 +30,7 @@ pub(super) fn standings(
         .flat_map(|status| &status.clusters)
         .filter_map(|entry| member(&entry.cluster))
         .collect();
-    let written: BTreeMap<_, _> = previous
-        .into_iter()
-        .flat_map(|status| &status.placements)
-        .map(|it| (it.named(), it))
-        .collect();
+    let written = written(previous);
     let mut standings = BTreeMap::new();
     for template in templates {
         let key = &template.key;

@@ -204,28 +204,21 @@ impl OverrideSet {
         }
         // Only Karmada has policies of the cluster scope.
         let cluster_wide = self.work(&[Identity::of(object, Dialect::Karmada)], Scope::Cluster, cluster)?;
-        let before = Identity::of(object, Dialect::Kurator);
-        let mut draft = if cluster_wide.is_empty() {
-            let unchanged = Identity::of(object, Dialect::Karmada);
-            if self
-                .work(&[before, unchanged], Scope::Namespace, cluster)?
-                .is_empty()
-            {
-                return Ok(None);
-            }
-            Draft::new(object.clone())
-        } else {
-            let mut draft = Draft::new(object.clone());
-            draft.keep_claims();
-            draft
-        };
-        apply(&mut draft, &identity, cluster, &cluster_wide)?;
-        // What they made of the object is what Karmada's namespaced policies select by, labels included.
-        let namespaced = {
-            let changed = Identity::of(&draft.root, Dialect::Karmada);
+        // What those made of the object is what Karmada's namespaced policies select by, labels included.
+        let namespaced = |changed: &Value| {
             let before = Identity::of(object, Dialect::Kurator);
-            self.work(&[before, changed], Scope::Namespace, cluster)?
+            let changed = Identity::of(changed, Dialect::Karmada);
+            self.work(&[before, changed], Scope::Namespace, cluster)
         };
+        if cluster_wide.is_empty() && namespaced(object)?.is_empty() {
+            return Ok(None);
+        }
+        let mut draft = Draft::new(object.clone());
+        if !cluster_wide.is_empty() {
+            draft.keep_claims();
+        }
+        apply(&mut draft, &identity, cluster, &cluster_wide)?;
+        let namespaced = namespaced(&draft.root)?;
         let mut names = namespaced.iter().map(|(policy, _)| &policy.name);
         let first = names.next();
         if names.any(|name| Some(name) != first) {

@@ -54,7 +54,6 @@ impl From<&ObjectKind> for PlacedKind {
 
 impl ObjectPlacement {
     /// Which object of the policy's namespace it is about.
-    #[cfg(feature = "client")]
     pub(crate) fn named(&self) -> (&str, &str, &str) {
         (&self.api_version, &self.kind, &self.name)
     }
@@ -62,9 +61,7 @@ impl ObjectPlacement {
     /// Whether it is about this object.
     #[must_use]
     pub fn is_of(&self, object: &ObjectKey) -> bool {
-        self.name == object.name.name
-            && self.kind == object.kind.kind
-            && self.api_version == object.kind.api_version
+        self.named() == object.named()
     }
 }
 
@@ -107,7 +104,6 @@ impl ObjectKey {
     }
 
     /// What a placement in a status says of it: all but the namespace, which is the policy's.
-    #[cfg(feature = "client")]
     pub(crate) fn named(&self) -> (&str, &str, &str) {
         (&self.kind.api_version, &self.kind.kind, &self.name.name)
     }
