@@ -65,6 +65,47 @@ impl<R: Reason + ?Sized> Reason for Box<R> {
     }
 }
 
+/// A reason that is put together where it is given: a token, and the sentence for it.
+///
+/// For a controller that sums up what several parts have said; what a part has to say by itself is better an enum.
+///
+/// ```
+/// use kurator_core::reason::{Reason, Said};
+///
+/// let said = Said::new("MembersNotReady", format!("{} of {} members are ready", 2, 3));
+/// assert_eq!((said.token(), said.to_string().as_str()), ("MembersNotReady", "2 of 3 members are ready"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the pair is the whole idea")]
+pub struct Said {
+    /// The token; [`is_token`] holds for it.
+    pub token: &'static str,
+    /// The sentence.
+    pub message: String,
+}
+
+impl Said {
+    /// This reason, in these words.
+    pub fn new(token: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            token,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Reason for Said {
+    fn token(&self) -> &'static str {
+        self.token
+    }
+}
+
 /// Whether `text` can be a token: a capital letter, then at most 127 letters and digits. Every such text is a valid
 /// reason of a condition and of an Event. For the tests of reason enums.
 pub fn is_token(text: &str) -> bool {

@@ -1,13 +1,10 @@
 //! Gangs that wait in one cluster in vain are tried in the next one, and are never in two at once.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kurator_core::{condition::ConditionSet, names::ClusterName, observe::Snapshot, reason::Reason};
+use kurator_core::{condition::ConditionSet, names::ClusterName, observe::Snapshot, reason::Said};
 
 use super::{member::Desks, memory::Memory};
 use crate::{
@@ -131,7 +128,7 @@ impl<'a> Gangs<'a> {
                 .map(|(cluster, since)| given_up(key, &cluster, since, gang.patience));
             pass.given_up.extend(given_up);
         }
-        pass.said = any.then(|| Said::of(waiting));
+        pass.said = any.then(|| sum_up(waiting));
         pass
     }
 
@@ -309,40 +306,11 @@ fn said(key: &ObjectKey, step: &NextStep, sighting: Option<&Sighting>) -> String
 }
 
 /// How the gangs are, as a condition says it.
-#[derive(Debug)]
-struct Said {
-    token: &'static str,
-    message: String,
-}
-
-impl Said {
-    fn of(waiting: Vec<String>) -> Self {
-        let more = waiting.len().saturating_sub(1);
-        match waiting.into_iter().next() {
-            None => Self {
-                token: "AsPlanned",
-                message: "every gang runs where it is placed".to_owned(),
-            },
-            Some(first) if more > 0 => Self {
-                token: "GangPending",
-                message: format!("{first} (and {more} more)"),
-            },
-            Some(first) => Self {
-                token: "GangPending",
-                message: first,
-            },
-        }
-    }
-}
-
-impl Reason for Said {
-    fn token(&self) -> &'static str {
-        self.token
-    }
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+fn sum_up(waiting: Vec<String>) -> Said {
+    let more = waiting.len().saturating_sub(1);
+    match waiting.into_iter().next() {
+        None => Said::new("AsPlanned", "every gang runs where it is placed"),
+        Some(first) if more > 0 => Said::new("GangPending", format!("{first} (and {more} more)")),
+        Some(first) => Said::new("GangPending", first),
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString};
-use kurator_core::{names::ClusterName, observe::Snapshot, reason::Reason, selector::LabelMatcher};
+use kurator_core::{names::ClusterName, observe::Snapshot, reason::Said, selector::LabelMatcher};
 
 use super::{
     member::{Desk, Desks},
@@ -371,29 +371,9 @@ impl From<Outcome> for RolloutOutcome {
     }
 }
 
-/// How a rollout stands, as a condition says it.
-pub(super) struct Stand {
-    token: &'static str,
-    message: String,
-}
-
 impl Steps {
-    pub(super) fn stand(&self) -> Stand {
-        Stand {
-            token: self.token,
-            message: self.status.message.clone(),
-        }
-    }
-}
-
-impl fmt::Display for Stand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Reason for Stand {
-    fn token(&self) -> &'static str {
-        self.token
+    /// How the rollout stands, as a condition says it.
+    pub(super) fn stand(&self) -> Said {
+        Said::new(self.token, &*self.status.message)
     }
 }

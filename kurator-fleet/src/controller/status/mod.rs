@@ -3,47 +3,18 @@
 mod attached;
 mod fleet;
 
-use std::fmt;
-
 use kurator_core::condition::ConditionStatus;
 use kurator_core::health::HealthReason;
 use kurator_core::multicluster::MemberStatus;
 use kurator_core::observe::HealthStatus;
-use kurator_core::reason::Reason;
+
+pub(super) use kurator_core::reason::Said;
 
 pub(super) use self::attached::attached_status;
 pub(super) use self::fleet::{
     Candidate, Candidates, Members, Waiting, dissolving_status, fleet_status, of_attached, of_managed,
     shadowed,
 };
-
-/// A reason with a sentence, as a condition has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Said {
-    pub(super) token: &'static str,
-    pub(super) message: String,
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Reason for Said {
-    fn token(&self) -> &'static str {
-        self.token
-    }
-}
-
-impl Said {
-    pub(super) fn new(token: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            token,
-            message: message.into(),
-        }
-    }
-}
 
 /// Whether a member is ready, and why.
 fn readiness(known: &MemberStatus) -> (ConditionStatus, Said) {

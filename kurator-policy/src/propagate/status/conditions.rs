@@ -1,10 +1,11 @@
 //! What the conditions of a policy say.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kurator_core::{condition::ConditionSet, reason::Reason};
+use kurator_core::{
+    condition::ConditionSet,
+    reason::{Reason as _, Said},
+};
 
 use super::{MAX_MESSAGE, cut, row::Row};
 use crate::{
@@ -24,31 +25,9 @@ pub const FAILOVER_HELD: &str = "FailoverHeld";
 /// Whether what copies say of their state can be carried along when they fail over; there only while it cannot.
 pub const STATE_CARRIED: &str = "StateCarried";
 
-/// A condition's reason and message.
-pub(super) struct Said {
-    token: &'static str,
-    message: String,
-}
-
-impl Said {
-    pub(super) fn new(token: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            token,
-            message: cut(message.into(), MAX_MESSAGE),
-        }
-    }
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Reason for Said {
-    fn token(&self) -> &'static str {
-        self.token
-    }
+/// A condition's reason and message, no longer than a status has room for.
+pub(super) fn said(token: &'static str, message: impl Into<String>) -> Said {
+    Said::new(token, cut(message.into(), MAX_MESSAGE))
 }
 
 pub(super) fn conditions(
@@ -64,7 +43,7 @@ pub(super) fn conditions(
             .iter()
             .filter(|row| wanted(row.reason))
             .max_by_key(|row| row.reason)?;
-        Some(Said::new(
+        Some(said(
             row.reason.as_str(),
             format!("{}: {}", row.entry.cluster, row.entry.message),
         ))
@@ -74,10 +53,10 @@ pub(super) fn conditions(
         .iter()
         .find(|note| note.severity() == Severity::Failure);
     let failure = failed_note
-        .map(|note| Said::new(note.token(), note.to_string()))
+        .map(|note| said(note.token(), note.to_string()))
         .or_else(|| worst(MemberReason::is_failure));
     let open = worst(|reason| !reason.is_failure() && reason != MemberReason::Applied);
-    let summary = Said::new(
+    let summary = said(
         MemberReason::Applied.as_str(),
         format!(
             "{} of {} replicas ready in {} clusters",
@@ -102,20 +81,20 @@ pub(super) fn conditions(
             conditions.progressing(false, reason)
         }
         Some(reason) => conditions.progressing(true, reason),
-        None => conditions.progressing(false, &Said::new("Settled", summary.message)),
+        None => conditions.progressing(false, &said("Settled", summary.message)),
     };
     match &failure {
         Some(reason) => conditions.degraded(true, reason),
-        None => conditions.degraded(false, &Said::new("AsPlanned", "every cluster does as planned")),
+        None => conditions.degraded(false, &said("AsPlanned", "every cluster does as planned")),
     };
     match planned
         .notes
         .iter()
         .find(|note| matches!(note, Note::TotalChanged { .. }))
     {
-        Some(note) => conditions.set(TOTAL_KEPT, false, &Said::new(note.token(), note.to_string())),
+        Some(note) => conditions.set(TOTAL_KEPT, false, &said(note.token(), note.to_string())),
         None if totals.desired_replicas > 0 => {
-            let kept = Said::new(
+            let kept = said(
                 "AsPlanned",
                 "overrides leave the planned number of replicas as it is",
             );
@@ -128,7 +107,7 @@ pub(super) fn conditions(
         .iter()
         .find(|note| matches!(note, Note::FailoverHeld { .. }))
     {
-        Some(note) => conditions.set(FAILOVER_HELD, true, &Said::new(note.token(), note.to_string())),
+        Some(note) => conditions.set(FAILOVER_HELD, true, &said(note.token(), note.to_string())),
         None => conditions.remove(FAILOVER_HELD),
     };
     let state = |note: &&Note| {
@@ -138,7 +117,7 @@ pub(super) fn conditions(
         )
     };
     match planned.notes.iter().find(state) {
-        Some(note) => conditions.set(STATE_CARRIED, false, &Said::new(note.token(), note.to_string())),
+        Some(note) => conditions.set(STATE_CARRIED, false, &said(note.token(), note.to_string())),
         None => conditions.remove(STATE_CARRIED),
     };
     let missing = |note: &&Note| matches!(note, Note::DependencyMissing { .. });
@@ -149,11 +128,11 @@ pub(super) fn conditions(
                 0 => first.to_string(),
                 more => format!("{first} (and {more} more)"),
             };
-            conditions.set(DEPENDENCIES_FOUND, false, &Said::new(first.token(), message))
+            conditions.set(DEPENDENCIES_FOUND, false, &said(first.token(), message))
         }
         None if planned.dependencies().is_empty() => conditions.remove(DEPENDENCIES_FOUND),
         None => {
-            let found = Said::new("AsPlanned", "everything that is referred to goes along");
+            let found = said("AsPlanned", "everything that is referred to goes along");
             conditions.set(DEPENDENCIES_FOUND, true, &found)
         }
     };

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kurator_core::{condition::ConditionSet, reason::Reason as _};
 
 use self::{
-    conditions::{Said, conditions},
+    conditions::{conditions, said},
     row::{Row, held_something, row, share_room, totals},
 };
 use super::{Note, Planned};
@@ -154,7 +154,7 @@ pub fn held_status(
     now: Timestamp,
 ) -> DistributionPolicyStatus {
     let previous = previous.cloned().unwrap_or_default();
-    let said = Said::new(note.token(), note.to_string());
+    let said = said(note.token(), note.to_string());
     let mut conditions = ConditionSet::new(previous.conditions, generation, now);
     conditions.ready(false, &said);
     conditions.progressing(false, &said);
